@@ -1,0 +1,20 @@
+"""The engine floor: token ids and tensors, synchronous; needs torch and transformers only."""
+
+from hogwild_agents.engine.adapter import unsupported_reason
+from hogwild_agents.engine.block import BlockSlice, CacheBlock, ViewEntry
+from hogwild_agents.engine.engine import Engine
+from hogwild_agents.engine.plan import Feed
+from hogwild_agents.engine.sampling import Sampled, Sampler, SamplingParams, sample
+
+__all__ = [
+    "BlockSlice",
+    "CacheBlock",
+    "Engine",
+    "Feed",
+    "Sampled",
+    "Sampler",
+    "SamplingParams",
+    "ViewEntry",
+    "sample",
+    "unsupported_reason",
+]
