@@ -1,0 +1,91 @@
+"""Several workers of one language model think at the same time in one shared attention cache.
+
+The engine (:class:`Engine`, :class:`Feed`) needs torch and transformers only; everything else is
+imported when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+_HOMES = {
+    "actions": ("Action", "Conclude", "Finish", "Say"),
+    "answers": ("find_boxed",),
+    "coordinator": ("CacheCoordinator", "Commit", "Move", "Seat", "TickFeed"),
+    "engine": (
+        "BlockSlice",
+        "CacheBlock",
+        "Engine",
+        "Feed",
+        "Sampled",
+        "Sampler",
+        "SamplingParams",
+        "ViewEntry",
+        "sample",
+    ),
+    "errors": (
+        "CacheFullError",
+        "ChatTemplateError",
+        "ClosedError",
+        "ConfigError",
+        "ContextLengthError",
+        "FeedError",
+        "HogwildError",
+        "LimitError",
+        "ModelError",
+        "PolicyError",
+        "ProblemError",
+        "RunError",
+        "TickError",
+        "TranscriptError",
+        "UnsupportedModelError",
+        "UsageError",
+    ),
+    "events": (
+        "ActionTaken",
+        "Event",
+        "LimitReached",
+        "PolicyFailed",
+        "RunEnded",
+        "RunStarted",
+        "StepEnded",
+        "TickEnded",
+        "TokensWritten",
+        "WorkerLeft",
+    ),
+    "layouts": (
+        "Board",
+        "Combined",
+        "Contiguous",
+        "Headings",
+        "Interleaved",
+        "Isolated",
+        "Layout",
+        "Place",
+    ),
+    "limits": ("Limits",),
+    "models": ("LanguageModel", "load_model"),
+    "policy": ("Observer", "Policy"),
+    "prompt": ("Prompt",),
+    "result": ("RunResult", "Step"),
+    "run": ("Run",),
+    "statistics": ("Statistics",),
+    "team": ("Team",),
+    "transcript": ("Transcript", "read_transcript", "rebuild"),
+    "worker": ("Token", "Worker"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__version__ = "0.1.0"
+__all__ = sorted(_HOME_OF)
+
+
+def __getattr__(name: str) -> object:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{home}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

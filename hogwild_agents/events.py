@@ -1,0 +1,187 @@
+"""Events: what happens in a run, as frozen dataclasses with keywords only.
+
+Policies, live views and transcripts all get the same objects. A new field never breaks a handler.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from hogwild_agents.actions import Action
+    from hogwild_agents.run import RunResult
+
+Source: TypeAlias = Literal["sampled", "forced"]
+"""Whether the model chose a token or the runtime or a policy put it there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunStarted:
+    """Thinking begins: the prompt is in the cache, all workers have joined.
+
+    Attributes:
+        problem: the problem.
+        workers: their names, in order.
+        layout: the layout's name.
+        prompt_tokens: the length of the prompt.
+    """
+
+    problem: str
+    workers: tuple[str, ...]
+    layout: str
+    prompt_tokens: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokensWritten:
+    """A worker wrote: one sampled token, or a forced text of one or more tokens.
+
+    Attributes:
+        worker: who.
+        step: the number of its step, from 1.
+        tick: how many ticks of the run were over; the tokens are fed in the next one.
+        tokens: the ids.
+        text: what they add to the worker's text. It can be empty while a character is not
+            complete; the characters then come with a later token.
+        source: sampled or forced.
+        logprobs: of sampled tokens, if asked for.
+    """
+
+    worker: str
+    step: int
+    tick: int
+    tokens: tuple[int, ...]
+    text: str
+    source: Source
+    logprobs: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepEnded:
+    """A worker finished a step (a paragraph).
+
+    Attributes:
+        worker: who.
+        step: the number of the step that ended, from 1.
+        tick: how many ticks of the run were over.
+        text: the whole step, with its prefix.
+        tokens_written: how many tokens the worker has sampled in this run so far.
+    """
+
+    worker: str
+    step: int
+    tick: int
+    text: str
+    tokens_written: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class TickEnded:
+    """All workers have handled the tokens of a tick.
+
+    Attributes:
+        tick: how many ticks of the run are over.
+        seconds: since thinking began.
+        tokens: sampled so far by all workers.
+    """
+
+    tick: int
+    seconds: float
+    tokens: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class LimitReached:
+    """A limit ends the thinking; a policy may still answer with Conclude or Finish.
+
+    Attributes:
+        limit: ``"ticks"``, ``"tokens"``, ``"seconds"``, ``"cache"`` or ``"context"``.
+        tick: how many ticks of the run were over.
+    """
+
+    limit: str
+    tick: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActionTaken:
+    """An action of a policy is about to take effect.
+
+    Attributes:
+        policy: the policy's name.
+        action: what it asked for.
+        tick: how many ticks of the run were over.
+    """
+
+    policy: str
+    action: Action
+    tick: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyFailed:
+    """A policy raised. An observer's failure is told and changes nothing else.
+
+    Attributes:
+        policy: the policy's name.
+        error: what it raised, in words.
+        tick: how many ticks of the run were over.
+    """
+
+    policy: str
+    error: str
+    tick: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerLeft:
+    """A worker is done, and its block stays visible to the others.
+
+    Attributes:
+        worker: who.
+        tick: how many ticks of the run were over.
+        error: why, if it failed.
+    """
+
+    worker: str
+    tick: int
+    error: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunEnded:
+    """The run is over.
+
+    Attributes:
+        result: what it came to.
+    """
+
+    result: RunResult
+
+
+Event: TypeAlias = (
+    RunStarted
+    | TokensWritten
+    | StepEnded
+    | TickEnded
+    | LimitReached
+    | ActionTaken
+    | PolicyFailed
+    | WorkerLeft
+    | RunEnded
+)
+
+NAMES: Mapping[str, type] = {
+    "run_started": RunStarted,
+    "tokens_written": TokensWritten,
+    "step_ended": StepEnded,
+    "tick_ended": TickEnded,
+    "limit_reached": LimitReached,
+    "action_taken": ActionTaken,
+    "policy_failed": PolicyFailed,
+    "worker_left": WorkerLeft,
+    "run_ended": RunEnded,
+}
+"""How each event is called in a transcript, and in a policy's ``on_...`` methods."""

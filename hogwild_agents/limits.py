@@ -1,0 +1,34 @@
+"""Limits: when the thinking of a run ends, whatever the workers are at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hogwild_agents.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """How long a run may think; None for no such limit. Reaching one ends the run in order.
+
+    Each is looked at between two ticks. The cache's budget belongs to the engine
+    (``load_model(..., max_tokens=...)``), and reaching that ends a run in order too.
+
+    Attributes:
+        ticks: consecutive forward passes, the paper's budget. Prompts and conclusions are free.
+        tokens: tokens sampled by all workers together.
+        seconds: since thinking began.
+
+    Raises:
+        ConfigError: a limit is not above 0.
+    """
+
+    ticks: int | None = None
+    tokens: int | None = None
+    seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("ticks", "tokens", "seconds"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ConfigError(f"The limit of {name} is {value}, but must be above 0.")

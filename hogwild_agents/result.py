@@ -1,0 +1,51 @@
+"""RunResult: what a run came to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """A finished step.
+
+    Attributes:
+        worker: who wrote it.
+        number: which of its steps it is, from 1.
+        text: with its prefix and the separator at its end.
+        tick: how many ticks of the run were over when it ended.
+    """
+
+    worker: str
+    number: int
+    text: str
+    tick: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult:
+    """What a run came to.
+
+    Attributes:
+        answer: the answer, as a string; None without one.
+        author: who gave it.
+        reason: why the run ended: ``"answer"``, ``"finisher"``, the limit that was reached, or
+            what stopped it.
+        texts: all that each worker wrote, with the prefixes of its steps.
+        steps: the finished steps, in the order in which they ended.
+        ticks: how many forward passes the thinking took.
+        tokens: how many tokens were sampled while thinking.
+        seconds: how long the thinking took.
+        failures: workers that failed, and why.
+    """
+
+    answer: str | None
+    author: str | None
+    reason: str
+    texts: Mapping[str, str]
+    steps: tuple[Step, ...]
+    ticks: int
+    tokens: int
+    seconds: float
+    failures: Mapping[str, str] = field(default_factory=dict)

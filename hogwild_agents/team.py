@@ -1,0 +1,203 @@
+"""Team: workers, a layout and policies, to be put to problems.
+
+::
+
+    team = Team(load_model(), workers=["Alice", "Bob"], policies=paper_policies())
+    result = await team.solve("Tasks: a) 7 + 1 - 3 b) 4 + 9")
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import AsyncGenerator, Iterable
+
+import anyio
+
+from hogwild_agents.chat import encode_prompt
+from hogwild_agents.coordinator import CacheCoordinator
+from hogwild_agents.engine import SamplingParams
+from hogwild_agents.errors import ConfigError, ProblemError
+from hogwild_agents.events import Event, RunEnded
+from hogwild_agents.layouts import LAYOUTS, Combined, Headings, Layout
+from hogwild_agents.limits import Limits
+from hogwild_agents.models import LanguageModel
+from hogwild_agents.policy import Policy
+from hogwild_agents.prompt import Prompt
+from hogwild_agents.result import RunResult
+from hogwild_agents.run import Listener, Run
+from hogwild_agents.worker import Worker
+
+DEFAULT_LIMITS = Limits(ticks=4096)
+
+
+class Team:
+    """A team that solves problems, one run each; several runs at once are fine.
+
+    Args:
+        model: from :func:`load_model`.
+        workers: names, or :class:`Worker` objects; each run works on copies of them.
+        layout: who sees what: an object, or the name of one that comes with the package.
+        policies: asked in this order; each run works on copies of them. Without policies nobody
+            looks for an answer, and only a limit ends a run (see ``paper_policies``).
+        prompt: the system prompt: a prompt file's name or path, or a :class:`Prompt`. It is
+            rendered with ``names`` (the workers) and ``layout``.
+        limits: when the thinking ends at the latest.
+        sampling: how workers sample; None for the model's own way.
+        seed: of all random states; together with the model and the problem it decides the run.
+        headings: the text around the blocks.
+        coordinator: shared with other teams; None for one of its own in each run. It must run the
+            model's engine.
+
+    Raises:
+        ConfigError: no workers, two of one name, an unknown layout or prompt, another engine.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        *,
+        workers: Iterable[str | Worker] = ("Alice", "Bob"),
+        layout: Layout | str | None = None,
+        policies: Iterable[Policy] = (),
+        prompt: Prompt | str | os.PathLike[str] = "collaborate",
+        limits: Limits = DEFAULT_LIMITS,
+        sampling: SamplingParams | None = None,
+        seed: int = 0,
+        headings: Headings | None = None,
+        coordinator: CacheCoordinator | None = None,
+    ) -> None:
+        self.model = model
+        self.workers = _workers(workers)
+        self.layout = _layout(layout)
+        self.policies = _policies(policies)
+        self.prompt = prompt if isinstance(prompt, Prompt) else Prompt.load(os.fspath(prompt))
+        self.limits = limits
+        self.sampling = sampling or model.sampling
+        self.seed = seed
+        self.headings = headings or Headings()
+        self.coordinator = coordinator
+        if coordinator is not None and coordinator.engine is not model.engine:
+            raise ConfigError(
+                f"The coordinator runs another engine than the model {model.name!r}: make it with "
+                "CacheCoordinator(model.engine)."
+            )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The workers' names, in order."""
+        return tuple(worker.name for worker in self.workers)
+
+    def start(
+        self,
+        problem: str,
+        *,
+        on_event: Listener | None = None,
+        transcript: str | os.PathLike[str] | None = None,
+    ) -> Run:
+        """Check a problem and return its run, which begins with :meth:`Run.execute`.
+
+        Args:
+            problem: what to solve.
+            on_event: called with every event at once; it must not block.
+            transcript: a file that the record of the run is written to, replaced if it exists.
+
+        Raises:
+            ProblemError: the problem is empty, or too long for the model's context.
+            ChatTemplateError: the model's tokenizer has no chat template.
+            ConfigError: nothing can be written to the transcript's path.
+        """
+        prompt = self._encode(problem)
+        writer = None
+        if transcript is not None:
+            from hogwild_agents.transcript import TranscriptWriter
+
+            writer = TranscriptWriter(transcript)
+        return Run(self, problem, prompt, on_event=on_event, transcript=writer)
+
+    async def solve(
+        self,
+        problem: str,
+        *,
+        on_event: Listener | None = None,
+        transcript: str | os.PathLike[str] | None = None,
+    ) -> RunResult:
+        """Solve a problem; see :meth:`start` and :meth:`Run.execute` for what they raise."""
+        return await self.start(problem, on_event=on_event, transcript=transcript).execute()
+
+    async def stream(
+        self, problem: str, *, transcript: str | os.PathLike[str] | None = None
+    ) -> AsyncGenerator[Event, None]:
+        """Solve a problem and yield every event, the last one a :class:`RunEnded`.
+
+        Whoever leaves the loop early wraps this in ``contextlib.aclosing``, so that the run is
+        cancelled then and there.
+        """
+        send, receive = anyio.create_memory_object_stream[Event](math.inf)
+        run = self.start(problem, on_event=send.send_nowait, transcript=transcript)
+        failure: list[Exception] = []
+
+        async def execute() -> None:
+            with send:
+                try:
+                    await run.execute()
+                except Exception as error:
+                    failure.append(error)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(execute)
+            with receive:
+                async for event in receive:
+                    yield event
+                    if isinstance(event, RunEnded):
+                        break
+        if failure:
+            raise failure[0]
+
+    def _encode(self, problem: str) -> list[int]:
+        if not problem.strip():
+            raise ProblemError("The problem is empty: give the team something to solve.")
+        system = self.prompt.render(names=list(self.names), layout=self.layout.name)
+        tokens = encode_prompt(self.model.tokenizer, system=system, user=problem)
+        context = self.model.engine.context_length
+        if context is not None and len(tokens) >= context:
+            raise ProblemError(
+                f"The problem with its prompt is {len(tokens)} tokens long, but the context of "
+                f"{self.model.name!r} has {context}, which leaves no room to think: shorten it."
+            )
+        return tokens
+
+    def __repr__(self) -> str:
+        return f"Team({self.model.name!r}, {', '.join(self.names)}, {self.layout!r})"
+
+
+def _workers(given: Iterable[str | Worker]) -> tuple[Worker, ...]:
+    workers = tuple(Worker(one) if isinstance(one, str) else one for one in given)
+    if not workers:
+        raise ConfigError("A team needs at least one worker, but none was given.")
+    seen: set[str] = set()
+    for worker in workers:
+        if worker.name in seen:
+            raise ConfigError(
+                f"Two workers are called {worker.name!r}: give each a name of its own."
+            )
+        seen.add(worker.name)
+    return workers
+
+
+def _layout(given: Layout | str | None) -> Layout:
+    if given is None:
+        return Combined()
+    if isinstance(given, Layout):
+        return given
+    if given not in LAYOUTS:
+        raise ConfigError(f"There is no layout {given!r}: choose one of {', '.join(LAYOUTS)}.")
+    return LAYOUTS[given]()
+
+
+def _policies(given: Iterable[Policy]) -> tuple[Policy, ...]:
+    policies = tuple(given)
+    for policy in policies:
+        if not isinstance(policy, Policy):
+            raise ConfigError(f"{policy!r} is no policy: give objects of subclasses of Policy.")
+    return policies

@@ -1,0 +1,155 @@
+"""Worker: an async agent that thinks by writing tokens into its own block.
+
+The default worker thinks until the run ends. Subclass it and override :meth:`Worker.run` to
+script anything: write text, read the others, wait, leave.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from hogwild_agents.engine import Sampled, SamplingParams
+from hogwild_agents.errors import ClosedError, ConfigError
+
+if TYPE_CHECKING:
+    from hogwild_agents.desk import Desk
+
+
+@dataclass(frozen=True, kw_only=True)
+class Token:
+    """One token that a worker sampled.
+
+    Attributes:
+        id: the token id.
+        text: what it adds to the worker's text; empty while a character is incomplete.
+        ends_step: whether the step ended with it.
+        logprob: its log-probability, if asked for.
+        top: the most likely tokens and their log-probabilities, if asked for.
+    """
+
+    id: int
+    text: str
+    ends_step: bool
+    logprob: float | None = None
+    top: tuple[tuple[int, float], ...] = ()
+
+
+class Worker:
+    """An agent of a team.
+
+    Each run works on its own copy of the worker, so that one team can solve many problems.
+
+    Args:
+        name: any name, unique in its team.
+        role: a private text that only this worker sees, such as "I check the others' sums.".
+        sampling: how it samples; None for the team's way.
+        seed: of its random state; None to derive it from the team's seed and the name.
+
+    Raises:
+        ConfigError: the name is empty or has a line break.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        role: str = "",
+        sampling: SamplingParams | None = None,
+        seed: int | None = None,
+    ) -> None:
+        if not name.strip() or "\n" in name:
+            raise ConfigError(f"A worker's name is {name!r}, but must be one line of text.")
+        self.name = name
+        self.role = role
+        self.sampling = sampling
+        self.seed = seed
+        self._desk: Desk | None = None
+        self._ahead: Sampled | None = None
+
+    async def run(self) -> None:
+        """Live: by default, think until the run ends. Override to script the worker."""
+        await self.think()
+
+    async def think(self, max_tokens: int | None = None) -> None:
+        """Write token after token, up to so many or to the model's end of text."""
+        written = 0
+        while max_tokens is None or written < max_tokens:
+            token = await self.next_token()
+            written += 1
+            if token.id in self.desk.stop_tokens:
+                return
+
+    async def next_token(self) -> Token:
+        """Feed what is pending, and sample one token.
+
+        Raises:
+            TickError: the forward pass failed.
+            CacheFullError: the cache has no room.
+            ContextLengthError: the view is longer than the model's context.
+        """
+        if self._ahead is None or self.desk.pending:
+            await self.flush()
+        sampled, self._ahead = self._ahead, None
+        if sampled is None:
+            raise ClosedError(f"{self.name} has nothing to continue from: write text first.")
+        return await self.desk.receive(sampled)
+
+    async def write(self, text: str) -> None:
+        """Append text to the own block and feed it, so that the others see it in this tick."""
+        self._ahead = None
+        await self.desk.force(text)
+        await self.flush()
+
+    async def flush(self) -> None:
+        """Feed what is pending, if anything is."""
+        if self.desk.pending:
+            self._ahead = await self.desk.submit()
+
+    @contextmanager
+    def parked(self) -> Iterator[None]:
+        """Owe no feed while inside: for tools, people, and waiting for another worker."""
+        with self.desk.parked():
+            yield
+
+    @property
+    def text(self) -> str:
+        """All that this worker has written in this run, with the prefixes of its steps."""
+        return self.desk.draft.text
+
+    @property
+    def step_text(self) -> str:
+        """The current step so far, with its prefix."""
+        return self.desk.draft.step_text
+
+    @property
+    def step(self) -> int:
+        """The number of the current step, from 1."""
+        return self.desk.draft.step
+
+    @property
+    def others(self) -> Mapping[str, str]:
+        """What the other workers have written so far, by name."""
+        return self.desk.others()
+
+    @property
+    def desk(self) -> Desk:
+        """Where the worker sits in its run.
+
+        Raises:
+            ClosedError: it is in no run.
+        """
+        if self._desk is None:
+            raise ClosedError(f"The worker {self.name!r} is in no run: let a Team run it.")
+        return self._desk
+
+    def seated(self, desk: Desk) -> Self:
+        """Return this worker (a copy made for one run), sitting at a desk of that run."""
+        self._desk = desk
+        self._ahead = None
+        return self
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r})"
