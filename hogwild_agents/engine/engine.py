@@ -83,6 +83,7 @@ class Engine:
                 "or close it first."
             )
         self.model = model
+        self._vocab_size = int(model.get_input_embeddings().weight.shape[0])
         self._rope = find_rope(model)
         self._blocks: dict[int, CacheBlock] = {}
         self._was = (model.config._attn_implementation, model.training)
@@ -115,7 +116,7 @@ class Engine:
     @property
     def vocab_size(self) -> int:
         """Number of token ids; those a feed may hold are below it."""
-        return int(self.model.get_input_embeddings().weight.shape[0])
+        return self._vocab_size
 
     @property
     def context_length(self) -> int | None:

@@ -1,0 +1,337 @@
+"""Sampling: distributions by naive formulas, seeds of one's own, and transformers' generate."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from hogwild_agents.engine import Engine, Feed, Sampled, Sampler, SamplingParams, sample
+from hogwild_agents.errors import ConfigError
+from tests.engine.families import SUPPORTED
+from tests.engine.schedules import Tokens
+from tests.engine.twin import engine_of
+
+LOGITS = torch.tensor([2.0, 1.5, 1.0, 0.0, -0.5, -1.0, -3.0, 0.5])
+DRAWS = 1000
+
+Context = Callable[[], Sequence[int]]
+
+
+def context(*ids: int) -> Context:
+    """The tokens of a view."""
+    return lambda: ids
+
+
+def one(params: SamplingParams, logits: Tensor = LOGITS, seen: Sequence[int] = (0,)) -> Sampled:
+    """Sample one token from one row."""
+    return sample(logits[None], [Sampler(params, 1)], [context(*seen)])[0]
+
+
+def expected_odds(params: SamplingParams, seen: Sequence[int]) -> list[float]:
+    """The distribution, from the definitions, with no tensors."""
+    logits = [value + params.bias.get(i, 0.0) for i, value in enumerate(LOGITS.tolist())]
+    for i in set(seen):
+        penalty = params.repetition_penalty
+        logits[i] = logits[i] / penalty if logits[i] > 0 else logits[i] * penalty
+    for i in params.banned:
+        logits[i] = -math.inf
+    odds = softmax([value / params.temperature for value in logits])
+    if params.top_k:
+        bar = sorted(odds, reverse=True)[min(params.top_k, len(odds)) - 1]
+        odds = normalised([p if p >= bar else 0.0 for p in odds])
+    kept, mass = set(), 0.0
+    for i in sorted(range(len(odds)), key=lambda i: -odds[i]):
+        if mass < params.top_p:
+            kept.add(i)
+        mass += odds[i]
+    odds = normalised([p if i in kept else 0.0 for i, p in enumerate(odds)])
+    return normalised([p if p >= params.min_p * max(odds) else 0.0 for p in odds])
+
+
+def softmax(values: Sequence[float]) -> list[float]:
+    """exp and normalise."""
+    return normalised([math.exp(value) for value in values])
+
+
+def normalised(weights: Sequence[float]) -> list[float]:
+    """Make weights sum to one."""
+    return [weight / sum(weights) for weight in weights]
+
+
+DISTRIBUTIONS: Mapping[str, SamplingParams] = {
+    "plain": SamplingParams(),
+    "hot": SamplingParams(temperature=1.7),
+    "cold": SamplingParams(temperature=0.5),
+    "top_k": SamplingParams(top_k=3),
+    "top_k larger than the vocabulary": SamplingParams(top_k=100),
+    "top_p": SamplingParams(top_p=0.7),
+    "min_p": SamplingParams(min_p=0.3),
+    "penalty": SamplingParams(repetition_penalty=1.8),
+    "reward": SamplingParams(repetition_penalty=0.6),
+    "banned": SamplingParams(banned=frozenset({0, 2})),
+    "bias": SamplingParams(bias={3: 2.0, 0: -1.5}),
+    "all": SamplingParams(
+        temperature=1.3,
+        top_k=6,
+        top_p=0.9,
+        min_p=0.05,
+        repetition_penalty=1.2,
+        banned=frozenset({1}),
+        bias={4: 1.0},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+def test_tokens_come_as_often_as_the_definition_says(name: str) -> None:
+    params, seen = DISTRIBUTIONS[name], (0, 3, 3, 5)
+    sampler = Sampler(params, seed=7)
+    rows = sample(
+        LOGITS.expand(DRAWS, -1), [sampler] * DRAWS, [context(*seen) for _ in range(DRAWS)]
+    )
+    counts = Counter(row.token for row in rows)
+    for token, odds in enumerate(expected_odds(params, seen)):
+        if odds == 0:
+            assert counts[token] == 0
+        spread = 4.5 * math.sqrt(DRAWS * odds * (1 - odds))
+        assert abs(counts[token] - DRAWS * odds) <= spread
+
+
+def test_greedy_takes_the_most_likely() -> None:
+    greedy = SamplingParams(temperature=0)
+    assert one(greedy).token == 0
+    assert one(greedy.replace(banned=frozenset({0}))).token == 1
+    assert one(greedy.replace(bias={3: 5.0})).token == 3
+    assert one(greedy.replace(repetition_penalty=1.5), seen=(0, 0)).token == 1
+    assert one(greedy.replace(repetition_penalty=1.5), seen=(1,)).token == 0
+
+
+def test_greedy_ignores_what_only_shapes_a_distribution() -> None:
+    params = SamplingParams(temperature=0, top_k=2, top_p=0.1, min_p=0.9)
+    sampler = Sampler(params, seed=3)
+    rows = sample(LOGITS.expand(20, -1), [sampler] * 20, [context(0)] * 20)
+    assert {row.token for row in rows} == {0}
+
+
+def test_the_penalty_counts_the_whole_context() -> None:
+    """Not this tick's token only, and each token once however often it stands there."""
+    params = SamplingParams(temperature=0, repetition_penalty=5.0)
+    long = [0] * 50 + [1] * 50 + [2]
+    assert one(params, seen=long).token == 7
+    assert one(params, seen=long[::-1]).token == 7
+
+
+def test_an_empty_context_is_allowed() -> None:
+    assert one(SamplingParams(temperature=0, repetition_penalty=1.5), seen=()).token == 0
+
+
+def test_the_context_is_asked_for_only_where_it_counts() -> None:
+    def never() -> Sequence[int]:
+        raise AssertionError("the context was built for nothing")
+
+    assert sample(LOGITS[None], [Sampler(SamplingParams(temperature=0))], [never])[0].token == 0
+
+
+def test_a_bias_may_be_a_whole_number() -> None:
+    assert one(SamplingParams(temperature=0, bias={3: 5})).token == 3
+
+
+def test_rows_do_not_influence_each_other() -> None:
+    """A worker's draws depend on its seed and its logits, not on who else ticks."""
+    generator = torch.Generator().manual_seed(1)
+    logits = torch.randn(30, 3, 50, generator=generator)
+    kinds = [
+        SamplingParams(temperature=0.9),
+        SamplingParams(top_p=0.8, repetition_penalty=1.3),
+        SamplingParams(top_k=9, banned=frozenset({1, 2})),
+    ]
+
+    def run(order: Sequence[int], skip: int) -> list[list[int]]:
+        samplers = [Sampler(params, seed) for seed, params in enumerate(kinds)]
+        tokens: list[list[int]] = [[], [], []]
+        for tick in range(30):
+            rows = [row for row in order if not (row == 2 and tick % skip)]
+            found = sample(
+                logits[tick, rows], [samplers[row] for row in rows], [context(4)] * len(rows)
+            )
+            for row, result in zip(rows, found, strict=True):
+                tokens[row].append(result.token)
+        return tokens
+
+    alone = run([0, 1, 2], skip=1)
+    assert run([2, 0, 1], skip=1) == alone
+    assert run([1, 0, 2], skip=3)[:2] == alone[:2]
+    assert run([0], skip=1)[0] == alone[0]
+
+
+def test_equal_seeds_draw_alike_and_others_do_not() -> None:
+    def draws(seed: int) -> list[int]:
+        sampler = Sampler(SamplingParams(), seed)
+        return [sample(LOGITS[None], [sampler], [context(0)])[0].token for _ in range(40)]
+
+    torch.manual_seed(0)
+    first = draws(5)
+    torch.manual_seed(99)
+    assert draws(5) == first
+    assert draws(6) != first
+
+
+def test_sampling_leaves_the_global_random_state_alone() -> None:
+    state = torch.get_rng_state()
+    one(SamplingParams())
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_new_parameters_go_on_with_the_same_random_state() -> None:
+    sampler, other = Sampler(SamplingParams(), 5), Sampler(SamplingParams(), 5)
+    for each in (sampler, other):
+        sample(LOGITS[None], [each], [context(0)])
+    sampler.params = sampler.params.replace(temperature=0)
+    assert sample(LOGITS[None], [sampler], [context(0)])[0].token == 0
+    sampler.params = SamplingParams()
+    follow = [
+        [sample(LOGITS[None], [each], [context(0)])[0].token for _ in range(20)]
+        for each in (sampler, other)
+    ]
+    assert follow[0] == follow[1]
+
+
+@pytest.mark.parametrize("name", ["plain", "all"])
+def test_logprobs_are_those_of_the_model(name: str) -> None:
+    params = DISTRIBUTIONS[name].replace(logprobs=3)
+    wanted = LOGITS.log_softmax(-1)
+    result = one(params)
+    assert result.logprob == pytest.approx(float(wanted[result.token]), abs=1e-6)
+    assert [token for token, _ in result.top] == [0, 1, 2]
+    for token, logprob in result.top:
+        assert logprob == pytest.approx(float(wanted[token]), abs=1e-6)
+
+
+def test_logprobs_come_on_request_only() -> None:
+    assert one(SamplingParams()) == Sampled(one(SamplingParams()).token, None, ())
+    bare = one(SamplingParams(logprobs=0))
+    assert bare.logprob is not None
+    assert bare.top == ()
+    assert len(one(SamplingParams(logprobs=50)).top) == len(LOGITS)
+
+
+def test_logits_are_left_as_they_were() -> None:
+    logits = LOGITS[None].clone()
+    for params in DISTRIBUTIONS.values():
+        sample(logits, [Sampler(params)], [context(0, 1)])
+    assert torch.equal(logits[0], LOGITS)
+
+
+def test_no_rows_give_no_tokens() -> None:
+    assert sample(torch.zeros(0, 5), [], []) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("temperature", -0.1),
+        ("temperature", math.nan),
+        ("top_k", -1),
+        ("top_p", 0.0),
+        ("top_p", 1.1),
+        ("min_p", -0.1),
+        ("min_p", 1.1),
+        ("repetition_penalty", 0.0),
+        ("logprobs", -1),
+    ],
+)
+def test_a_value_out_of_range_is_named(name: str, value: float) -> None:
+    with pytest.raises(ConfigError, match=rf"{name} is {value}"):
+        SamplingParams(**{name: value})  # type: ignore[arg-type]
+
+
+def test_parameters_are_frozen_and_replaced() -> None:
+    params = SamplingParams(top_k=3)
+    assert params.replace(top_p=0.5) == SamplingParams(top_k=3, top_p=0.5)
+    assert params == SamplingParams(top_k=3)
+    with pytest.raises(AttributeError):
+        params.top_k = 4  # type: ignore[misc]
+    with pytest.raises(ConfigError):
+        params.replace(top_p=2)
+
+
+def test_defaults_come_from_the_generation_config() -> None:
+    model = SUPPORTED["llama"].build()
+    assert SamplingParams.from_model(model).temperature == 0
+    config = model.generation_config
+    config.do_sample, config.temperature, config.top_k, config.top_p = True, 0.6, 20, 0.95
+    config.min_p, config.repetition_penalty = 0.1, 1.05
+    assert SamplingParams.from_model(model) == SamplingParams(
+        temperature=0.6, top_k=20, top_p=0.95, min_p=0.1, repetition_penalty=1.05
+    )
+    config.do_sample = False
+    assert SamplingParams.from_model(model) == SamplingParams(
+        temperature=0, repetition_penalty=1.05
+    )
+    assert SamplingParams.from_model(object()) == SamplingParams()
+
+
+GENERATE: Mapping[str, dict[str, Any]] = {
+    "greedy": {"do_sample": False},
+    "greedy with a penalty": {"do_sample": False, "repetition_penalty": 1.4},
+    "sampled": {"do_sample": True, "temperature": 0.8, "top_k": 20, "top_p": 0.9},
+    "sampled with everything": {
+        "do_sample": True,
+        "temperature": 1.4,
+        "top_k": 40,
+        "top_p": 0.95,
+        "min_p": 0.02,
+        "repetition_penalty": 1.2,
+        "suppress_tokens": [3, 4, 5],
+        "sequence_bias": [[[7], 1.5], [[8], -2.0]],
+    },
+}
+
+
+def our_params(options: Mapping[str, Any]) -> SamplingParams:
+    """The same options in our words."""
+    named = {
+        name: options[name]
+        for name in ("top_k", "top_p", "min_p", "repetition_penalty")
+        if name in options
+    }
+    return SamplingParams(
+        temperature=options.get("temperature", 1.0) if options["do_sample"] else 0.0,
+        banned=frozenset(options.get("suppress_tokens", ())),
+        bias={ids[0]: value for ids, value in options.get("sequence_bias", ())},
+        **named,
+    )
+
+
+@pytest.mark.parametrize("name", GENERATE)
+def test_one_worker_writes_what_generate_writes(name: str) -> None:
+    options, prompt, seed = GENERATE[name], Tokens(21)(10), 4
+    model = SUPPORTED["llama"].build()
+    model.generation_config.eos_token_id = None
+    defaults = {"top_k": 0} if options["do_sample"] else {}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        row = model.generate(torch.tensor([prompt]), max_new_tokens=30, **{**defaults, **options})
+    assert written(engine_of("llama"), prompt, Sampler(our_params(options), seed)) == (
+        row[0, len(prompt) :].tolist()
+    )
+
+
+def written(engine: Engine, prompt: Sequence[int], sampler: Sampler) -> list[int]:
+    """Thirty tokens of one worker."""
+    shared, own = engine.block(), engine.block()
+    engine.forward([Feed(shared, [shared], prompt[:-1])])
+    tokens = [prompt[-1]]
+    for _ in range(30):
+        logits = engine.forward([Feed(own, [shared, own], tokens[-1:])])
+        view = context(*shared.tokens, *own.tokens)
+        tokens.append(sample(logits, [sampler], [view])[0].token)
+    engine.free(shared)
+    engine.free(own)
+    return tokens[1:]
