@@ -1,0 +1,143 @@
+"""Chat: the ids of the prompt, by the model's own chat template, up to where the workers begin."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from hogwild_agents.errors import ChatTemplateError
+from hogwild_agents.text import Tokenizer, encode_continuation
+
+THINK, THINK_END = "<think>", "</think>"
+
+# Private-use characters: around what must be encoded as plain text.
+_FENCES = tuple(map(chr, range(0xE000, 0xE010)))
+
+
+class ChatTokenizer(Tokenizer, Protocol):
+    """A tokenizer with a chat template."""
+
+    chat_template: Any
+
+    def apply_chat_template(
+        self,
+        conversation: list[dict[str, str]],
+        *,
+        add_generation_prompt: bool = ...,
+        tokenize: bool = ...,
+        **kwargs: Any,
+    ) -> Any:
+        """Return the rendered conversation."""
+
+
+def encode_prompt(tokenizer: ChatTokenizer, *, system: str, user: str) -> list[int]:
+    r"""Return the ids of one system and one user message and the opening of the answer.
+
+    The answer is left inside an open ``<think>``: where the template does not open it,
+    ``<think>\n`` is added. Templates that know a switch for it (``enable_thinking``, ``thinking``)
+    are told to think. A template that rejects a system message gets it at the head of the user
+    message; one that ignores it (as the bundled model's does) is left alone. Control tokens spelt
+    out in the messages (``<|im_end|>`` in a problem) are encoded as the plain text they are there.
+
+    Args:
+        tokenizer: the model's, with a chat template.
+        system: the rules; "" for none.
+        user: the problem.
+
+    Raises:
+        ChatTemplateError: there is no chat template, or it fails.
+    """
+    template = _template(tokenizer)
+    fence = _fence(system + user)
+    guard = _guard(tokenizer, template, fence)
+    rendered = _render(tokenizer, guard(system), guard(user))
+    if not _opens_think(tokenizer, system):
+        rendered += f"{THINK}\n"
+    return _encode(tokenizer, rendered, fence)
+
+
+def _template(tokenizer: ChatTokenizer) -> str:
+    template = getattr(tokenizer, "chat_template", None)
+    if not template:
+        raise ChatTemplateError(
+            "The tokenizer has no chat template, so the problem cannot be put to the model: use an "
+            "instruction-tuned or reasoning model, or set tokenizer.chat_template."
+        )
+    return " ".join(template.values()) if isinstance(template, Mapping) else str(template)
+
+
+def _render(tokenizer: ChatTokenizer, system: str, user: str) -> str:
+    turn = {"role": "user", "content": user}
+    if not system:
+        return _apply(tokenizer, [turn])
+    try:
+        return _apply(tokenizer, [{"role": "system", "content": system}, turn])
+    except ChatTemplateError:
+        return _apply(tokenizer, [{"role": "user", "content": f"{system}\n\n{user}"}])
+
+
+def _apply(tokenizer: ChatTokenizer, messages: list[dict[str, str]]) -> str:
+    try:
+        return str(
+            tokenizer.apply_chat_template(
+                messages,
+                add_generation_prompt=True,
+                tokenize=False,
+                enable_thinking=True,
+                thinking=True,
+            )
+        )
+    except Exception as error:  # a template is somebody else's program: it may raise anything
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise ChatTemplateError(
+            f"The model's chat template failed ({reason}): use another model, or set "
+            "tokenizer.chat_template."
+        ) from error
+
+
+def _opens_think(tokenizer: ChatTokenizer, system: str) -> bool:
+    """Whether the template leaves the answer inside an open ``<think>``.
+
+    Asked with a stand-in for the problem, which may itself speak of ``<think>``.
+    """
+    stand_in = "Hogwild"
+    rendered = _render(tokenizer, "Rules." if system else "", stand_in)
+    answer = rendered[rendered.rfind(stand_in) + len(stand_in) :]
+    return answer.rfind(THINK) > answer.rfind(THINK_END)
+
+
+def _fence(text: str) -> str:
+    free = (mark for mark in _FENCES if mark not in text)
+    fence = next(free, None)
+    if fence is None:
+        raise ChatTemplateError(
+            f"The prompt holds all the private-use characters U+{ord(_FENCES[0]):X} to "
+            f"U+{ord(_FENCES[-1]):X}: remove one of them."
+        )
+    return fence
+
+
+def _guard(tokenizer: ChatTokenizer, template: str, fence: str) -> Callable[[str], str]:
+    """Return what puts fences around the control tokens that a message spells out."""
+    added = getattr(tokenizer, "added_tokens_decoder", {}).values()
+    control = {
+        token.content
+        for token in added
+        if token.special or (token.content in template and not token.content.isspace())
+    }
+    control.update((THINK, THINK_END))
+    longest_first = sorted(filter(None, control), key=len, reverse=True)
+    pattern = re.compile("|".join(map(re.escape, longest_first)))
+    return lambda text: pattern.sub(lambda found: f"{fence}{found[0]}{fence}", text)
+
+
+def _encode(tokenizer: ChatTokenizer, rendered: str, fence: str) -> list[int]:
+    first, *rest = rendered.split(fence)
+    ids = list(tokenizer.encode(first, add_special_tokens=False))
+    for index, piece in enumerate(rest):
+        # Single characters cannot be taken for a control token.
+        parts = list(piece) if index % 2 == 0 else [piece] * bool(piece)
+        for part in parts:
+            ids += encode_continuation(tokenizer, part)
+    return ids

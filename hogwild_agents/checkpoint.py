@@ -1,0 +1,372 @@
+"""Checkpoint: a model's folder or id, and every way in which it can be wrong.
+
+What is wrong is found as early as can be: the config first, then the tokenizer, then the heads of
+the weight files, and only then the weights. A folder is read without any network; a Hugging Face id
+goes through transformers' own cache. Code that comes with a checkpoint is never run.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+from collections.abc import Callable, Iterator, Sized
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from hogwild_agents.errors import ModelError, UnsupportedModelError
+
+if TYPE_CHECKING:
+    import torch
+
+BUNDLED = "bundled"
+
+_DTYPES = {
+    "float32": "float32",
+    "fp32": "float32",
+    "bfloat16": "bfloat16",
+    "bf16": "bfloat16",
+    "float16": "float16",
+    "fp16": "float16",
+}
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer.model.v3",
+    "tekken.json",
+    "tiktoken.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "vocab.json",
+    "vocab.txt",
+)
+_ADVICE = "give 'bundled', a model folder, or a Hugging Face id such as 'Qwen/Qwen3-8B'"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadProgress:
+    """How far a load has come.
+
+    Attributes:
+        stage: what begins or goes on: ``"config"``, ``"tokenizer"``, ``"weights"``, or
+            ``"check"`` (the engine measures the model and probes that its logits are exact).
+        done: how many parts of the stage are done.
+        total: how many there are; None if that is not known.
+    """
+
+    stage: Literal["config", "tokenizer", "weights", "check"]
+    done: int = 0
+    total: int | None = None
+
+
+OnProgress = Callable[[LoadProgress], None]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where a model comes from: a folder, or else a Hugging Face id."""
+
+    name: str
+    folder: Path | None
+    revision: str | None
+
+    @property
+    def bundled(self) -> bool:
+        """Whether it is the one that comes with the package."""
+        return self.name == BUNDLED
+
+    @property
+    def place(self) -> str:
+        """What transformers loads it by."""
+        return self.name if self.folder is None else str(self.folder)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options of every ``from_pretrained``."""
+        known: dict[str, Any] = {"trust_remote_code": False}
+        if self.folder is not None:
+            return known | {"local_files_only": True}
+        return known | {"revision": self.revision}
+
+    def error(self, what: str, error: BaseException) -> ModelError:
+        """Return one sentence for whatever transformers raised."""
+        advice = f": {_ADVICE}" if self.folder is None else ": fetch or save the model again"
+        return ModelError(f"{what} of {self.place!r} cannot be loaded ({_reason(error)}){advice}.")
+
+
+def find_checkpoint(name: str | os.PathLike[str], revision: str | None) -> Checkpoint:
+    """Return where a model is, by its name, folder or id."""
+    given = os.fspath(name)
+    if isinstance(name, str) and given == BUNDLED:
+        from hogwild_agents.bundled import bundled_path
+
+        return Checkpoint(BUNDLED, bundled_path(), None)
+    if not given.strip():
+        raise ModelError(f"The model's name is empty: {_ADVICE}.")
+    path = Path(given).expanduser()
+    if path.is_dir():
+        return Checkpoint(given, path, None)
+    if path.exists():
+        raise ModelError(
+            f"{given!r} is a file: give the folder of the model, with its config.json."
+        )
+    if not isinstance(name, str) or not _HUB_ID.fullmatch(given):
+        raise ModelError(f"There is no model folder {given!r}: {_ADVICE}.")
+    return Checkpoint(given, None, revision)
+
+
+def find_device(device: str | torch.device) -> torch.device:
+    """Return a device that this machine has."""
+    import torch
+
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise ModelError(
+            f"There is no device {device!r}: give 'auto', 'cpu', 'cuda', 'cuda:1' or 'mps'."
+        ) from error
+    try:
+        torch.zeros(1, device=found).item()
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
+        raise ModelError(
+            f"The device {str(device)!r} cannot be used on this machine ({_reason(error)}): give "
+            "'auto' or 'cpu'."
+        ) from error
+    return found
+
+
+def find_dtype(dtype: str | torch.dtype) -> Any:
+    """Return a torch dtype, or "auto"."""
+    import torch
+
+    if dtype == "auto":
+        return "auto"
+    known = _DTYPES.get(str(dtype).removeprefix("torch."))
+    if known is None:
+        raise ModelError(
+            f"The dtype {str(dtype)!r} cannot be used: give 'auto', 'float32', 'bfloat16' or "
+            "'float16'."
+        )
+    return getattr(torch, known)
+
+
+# -- the config
+
+
+def read_config(checkpoint: Checkpoint) -> Any:
+    """Return the config, unless it tells already that the model cannot be run."""
+    from transformers import AutoConfig
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+
+    from hogwild_agents.engine import unsupported_reason
+
+    if checkpoint.folder is not None:
+        _check_config_file(checkpoint.folder)
+    try:
+        config = AutoConfig.from_pretrained(checkpoint.place, **checkpoint.options)
+    except Exception as error:
+        raise checkpoint.error("The config", error) from error
+    reason = unsupported_reason(config)
+    if not reason and type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        reason = "it is no causal language model"
+    if reason:
+        raise UnsupportedModelError(
+            f"The model {checkpoint.place!r} (model type {config.model_type!r}) cannot be run "
+            f"exactly, because {reason}: choose another model, such as Llama, Qwen2, Qwen3, "
+            "Mistral, OLMo-2, GLM-4 or Granite."
+        )
+    return config
+
+
+def _check_config_file(folder: Path) -> None:
+    file = folder / "config.json"
+    if not file.is_file():
+        raise ModelError(
+            f"The folder {str(folder)!r} has no config.json, so it is no transformers model: give "
+            "the folder that save_pretrained wrote."
+        )
+    config = _read_json(file)
+    if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
+        raise ModelError(
+            f"{str(file)!r} names no model_type, so it is no transformers config: fetch or save "
+            "the model again."
+        )
+
+
+def _read_json(file: Path) -> Any:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"{str(file)!r} is broken ({_reason(error)}): fetch or save the model again."
+        ) from error
+
+
+# -- the tokenizer
+
+
+def read_tokenizer(checkpoint: Checkpoint) -> Any:
+    """Return the tokenizer."""
+    from transformers import AutoTokenizer
+
+    if checkpoint.folder is not None and not _has_tokenizer(checkpoint.folder):
+        raise ModelError(
+            f"The folder {str(checkpoint.folder)!r} has no tokenizer (no tokenizer.json or "
+            "tokenizer.model): copy the tokenizer's files into it."
+        )
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(checkpoint.place, **checkpoint.options)
+        usable = bool(tokenizer.encode("a", add_special_tokens=False))
+    except Exception as error:
+        raise checkpoint.error("The tokenizer", error) from error
+    if not usable:
+        raise ModelError(
+            f"The tokenizer of {checkpoint.place!r} has no vocabulary: copy the tokenizer's files "
+            "into the model's folder."
+        )
+    return tokenizer
+
+
+def _has_tokenizer(folder: Path) -> bool:
+    return any((folder / file).is_file() for file in _TOKENIZER_FILES) or any(
+        folder.glob("*.tiktoken")
+    )
+
+
+# -- the weights
+
+
+def read_weights(checkpoint: Checkpoint, config: Any, *, dtype: Any, device: torch.device) -> Any:
+    """Return the model with all its weights, on its device."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    if checkpoint.folder is not None:
+        _check_weight_files(checkpoint.folder)
+    try:
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            checkpoint.place,
+            config=config,
+            dtype=dtype,
+            ignore_mismatched_sizes=True,  # they are told below, by name
+            output_loading_info=True,
+            **checkpoint.options,
+        )
+    except torch.OutOfMemoryError as error:
+        raise _too_large(checkpoint, device) from error
+    except Exception as error:
+        raise checkpoint.error("The weights", error) from error
+    model, info = loaded
+    _check_complete(checkpoint, info)
+    try:
+        return model.to(device)
+    except torch.OutOfMemoryError as error:
+        raise _too_large(checkpoint, device) from error
+
+
+def _check_weight_files(folder: Path) -> None:
+    """Find missing and broken weight files by their heads, before much is read."""
+    from safetensors import SafetensorError, safe_open
+
+    for file in _weight_files(folder):
+        if not file.is_file():
+            raise ModelError(
+                f"The folder {str(folder)!r} lacks the weight file {file.name!r}: fetch or save "
+                "the model again."
+            )
+        try:
+            with safe_open(file, framework="pt"):
+                pass
+        except (SafetensorError, OSError) as error:
+            raise ModelError(
+                f"The weight file {str(file)!r} is broken or cut short ({_reason(error)}): fetch "
+                "or save the model again."
+            ) from error
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """Return the safetensors files the model consists of; none if it has older ones."""
+    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if single.exists():
+        return [single]
+    if index.exists():
+        weights = _read_json(index)
+        names = weights.get("weight_map") if isinstance(weights, dict) else None
+        if not isinstance(names, dict) or not names:
+            raise ModelError(
+                f"{str(index)!r} lists no weight files: fetch or save the model again."
+            )
+        return [folder / str(name) for name in sorted(set(names.values()))]
+    older = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+    if any((folder / name).exists() for name in older):
+        return []
+    raise ModelError(
+        f"The folder {str(folder)!r} has no weights (no model.safetensors): fetch or save the "
+        "model again."
+    )
+
+
+def _check_complete(checkpoint: Checkpoint, info: dict[str, Any]) -> None:
+    missing, unfit = sorted(info["missing_keys"]), list(info["mismatched_keys"])
+    if missing:
+        what = f"lack {len(missing)} of its tensors, such as {missing[0]!r}"
+    elif unfit:
+        name, found, wanted = unfit[0]
+        what = f"do not fit its config: {name!r} is {tuple(found)}, but must be {tuple(wanted)}"
+    else:
+        return
+    raise ModelError(f"The weights of {checkpoint.place!r} {what}: fetch or save the model again.")
+
+
+def _too_large(checkpoint: Checkpoint, device: torch.device) -> ModelError:
+    return ModelError(
+        f"The weights of {checkpoint.place!r} do not fit into the memory of {str(device)!r}: give "
+        "another device, a smaller dtype, or a smaller model."
+    )
+
+
+# -- transformers' talk
+
+
+@contextmanager
+def quiet_transformers(on_progress: OnProgress | None) -> Iterator[None]:
+    """Keep transformers from talking, and take its bar for the weights if somebody listens."""
+    from transformers.utils import logging as talk
+
+    verbosity = talk.get_verbosity()
+    talk.set_verbosity(logging.CRITICAL)
+    before = talk.set_tqdm_hook(_bar(on_progress)) if on_progress else None
+    try:
+        yield
+    finally:
+        if on_progress:
+            talk.set_tqdm_hook(before)
+        talk.set_verbosity(verbosity)
+
+
+def _bar(report: OnProgress) -> Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]:
+    def make(factory: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        if not args:
+            return factory(*args, **options | {"disable": True})
+        return _counted(args[0], report)
+
+    return make
+
+
+def _counted(items: Any, report: OnProgress) -> Iterator[Any]:
+    total = len(items) if isinstance(items, Sized) else None
+    for done, item in enumerate(items, start=1):
+        yield item
+        report(LoadProgress(stage="weights", done=done, total=total))
+
+
+def _reason(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    first = re.split(r"(?<=[.!?]) ", text, maxsplit=1)[0]
+    return first.rstrip(".!") or type(error).__name__

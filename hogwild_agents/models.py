@@ -1,0 +1,143 @@
+"""Models: from a name to an engine and a tokenizer, or one sentence that says why not."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from hogwild_agents.checkpoint import (
+    LoadProgress,
+    OnProgress,
+    find_checkpoint,
+    find_device,
+    find_dtype,
+    quiet_transformers,
+    read_config,
+    read_tokenizer,
+    read_weights,
+)
+from hogwild_agents.text import (
+    TextStream,
+    banned_while_reasoning,
+    decode,
+    encode_continuation,
+)
+
+if TYPE_CHECKING:
+    import torch
+
+    from hogwild_agents.engine import Engine, SamplingParams
+
+__all__ = ["LanguageModel", "LoadProgress", "OnProgress", "load_model"]
+
+
+@dataclass(frozen=True, eq=False)
+class LanguageModel:
+    """A loaded model: what a team needs of it.
+
+    Attributes:
+        name: what it was loaded as.
+        engine: the engine that runs it.
+        tokenizer: its transformers tokenizer.
+    """
+
+    name: str
+    engine: Engine
+    tokenizer: Any
+
+    def encode(self, text: str) -> list[int]:
+        """Return ids that add exactly ``text`` to what stands before; no special tokens added."""
+        return encode_continuation(self.tokenizer, text)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of ids, special tokens included."""
+        return decode(self.tokenizer, ids)
+
+    def text_stream(self) -> TextStream:
+        """Return a new stream that turns ids to text, piece by piece."""
+        return TextStream(self.tokenizer)
+
+    @cached_property
+    def stop_ids(self) -> frozenset[int]:
+        """The tokens that end a turn, by the model's config and generation config."""
+        model = self.engine.model
+        found: set[int] = set()
+        for config in (getattr(model, "generation_config", None), model.config):
+            ids = getattr(config, "eos_token_id", None)
+            found.update([ids] if isinstance(ids, int) else ids or ())
+        return frozenset(found)
+
+    @cached_property
+    def reasoning_bans(self) -> frozenset[int]:
+        """The tokens no worker may write: see :func:`~hogwild_agents.text.banned_while_reasoning`.
+
+        Computed once; ids that the model does not have are left out.
+        """
+        banned = banned_while_reasoning(self.tokenizer, stop_ids=self.stop_ids)
+        return frozenset(token for token in banned if 0 <= token < self.engine.vocab_size)
+
+    @cached_property
+    def sampling(self) -> SamplingParams:
+        """How the model samples unless told otherwise: by its ``generation_config``."""
+        from hogwild_agents.engine import SamplingParams
+
+        return SamplingParams.from_model(self.engine.model)
+
+    def close(self) -> None:
+        """Close the engine. Doing it again changes nothing."""
+        self.engine.close()
+
+
+def load_model(
+    name: str | os.PathLike[str] = "bundled",
+    *,
+    device: str | torch.device = "auto",
+    dtype: str | torch.dtype = "auto",
+    max_tokens: int | None = None,
+    verify: bool = True,
+    revision: str | None = None,
+    on_progress: OnProgress | None = None,
+) -> LanguageModel:
+    """Load a model and its tokenizer, and put an engine on it.
+
+    Args:
+        name: ``"bundled"``, a folder, or a Hugging Face id. A string that names an existing folder
+            is that folder.
+        device: ``"auto"`` takes a GPU if there is one; or ``"cpu"``, ``"cuda"``, ``"cuda:1"``...
+        dtype: ``"auto"`` takes the checkpoint's, but float32 for the bundled model on the CPU; or
+            ``"float32"``, ``"bfloat16"``, ``"float16"`` (``fp32``, ``bf16``, ``fp16``).
+        max_tokens: the engine's cache budget.
+        verify: probe that the engine gives the logits of the model's plain forward.
+        revision: of a Hugging Face id: a branch, a tag or a commit.
+        on_progress: told how far the load is; then transformers shows no bar for the weights. (A
+            download is shown by huggingface_hub's own bars.)
+
+    Raises:
+        ModelError: it cannot be loaded; the message is one sentence.
+        UnsupportedModelError: it could be loaded, but not run exactly.
+        ConfigError: ``max_tokens`` is below 1.
+    """
+    report = on_progress or _ignore
+    place, precision = find_device(device), find_dtype(dtype)
+    checkpoint = find_checkpoint(name, revision)
+    if checkpoint.bundled and precision == "auto" and place.type == "cpu":
+        precision = find_dtype("float32")
+    with quiet_transformers(on_progress):
+        report(LoadProgress(stage="config"))
+        config = read_config(checkpoint)
+        report(LoadProgress(stage="tokenizer"))
+        tokenizer = read_tokenizer(checkpoint)
+        report(LoadProgress(stage="weights"))
+        model = read_weights(checkpoint, config, dtype=precision, device=place)
+    report(LoadProgress(stage="check"))
+    from hogwild_agents.engine import Engine
+
+    engine = Engine(model, max_tokens=max_tokens, verify=verify)
+    return LanguageModel(name=checkpoint.name, engine=engine, tokenizer=tokenizer)
+
+
+def _ignore(progress: LoadProgress) -> None:
+    pass

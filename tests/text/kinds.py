@@ -1,0 +1,205 @@
+"""One small tokenizer of each kind that real models have, trained on the spot."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+CORPUS = [
+    "Alice says hello to Bob. Bob says hello to Alice.\n\nThen both think.\n\n",
+    "**Alice [1]:** 7 + 1 = 8.\n\n### Past steps\n\n**Bob [2]:** No! Why?\n\n\nSo it is.\n\n",
+    "Größe, naïve, 你好。\n\n今天天气。 日本語。 привет мир. 💔🙂👩‍🚀",
+    "print('a')  # note\n## Title\n    indented\n\n\n\nend.\n\n*** a\tb",
+] * 3
+SPECIAL = ["<unk>", "<s>", "</s>"]
+
+
+def byte_level(*, cut: str | None, size: int = 420) -> PreTrainedTokenizerFast:
+    """Byte-level BPE, as Llama 3, Qwen and GPT have it.
+
+    ``cut`` is where the text is cut before merging; None cuts nowhere, so that tokens such as
+    ``".\n\nThen"`` arise.
+    """
+    tokenizer = Tokenizer(models.BPE())
+    whole = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    if cut is None:
+        tokenizer.pre_tokenizer = whole
+    else:
+        split = pre_tokenizers.Split(Regex(cut), behavior="isolated")
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, whole])
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=size, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator(CORPUS, trainer)
+    return wrap(tokenizer)
+
+
+def with_bytes(tokenizer: Tokenizer) -> Tokenizer:
+    """The same BPE tokenizer, with the 256 byte tokens of a byte fallback in its vocabulary."""
+    state = json.loads(tokenizer.to_str())
+    vocabulary = state["model"]["vocab"]
+    for byte in range(256):
+        vocabulary[f"<0x{byte:02X}>"] = len(vocabulary)
+    state["model"]["byte_fallback"] = True
+    state["model"]["unk_token"] = "<unk>"
+    return Tokenizer.from_str(json.dumps(state))
+
+
+def sentencepiece_bpe(*, prefix: bool) -> PreTrainedTokenizerFast:
+    """SentencePiece-like BPE with byte fallback: Llama 2 and Phi-3 (with a prefix), or Gemma.
+
+    A newline is the byte token ``<0x0A>``, so ``"\n\n"`` is two tokens.
+    """
+    tokenizer = Tokenizer(models.BPE())
+    texts = [text.replace("\n", " ").replace("💔", " ") for text in CORPUS]
+    tokenizer.normalizer = normalizers.Replace(" ", "▁")
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("▁", behavior="merged_with_next")
+    trainer = trainers.BpeTrainer(vocab_size=220, special_tokens=SPECIAL, show_progress=False)
+    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer = with_bytes(tokenizer)
+    chain: list[Any] = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+    if prefix:
+        tokenizer.normalizer = normalizers.Sequence(
+            [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+        )
+        chain.append(decoders.Strip(" ", 1, 0))
+    tokenizer.decoder = decoders.Sequence(chain)
+    return wrap(tokenizer)
+
+
+def unigram() -> PreTrainedTokenizerFast:
+    """Unigram with a metaspace, as T5 and ALBERT have it; newlines are ordinary characters."""
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
+    tokenizer.decoder = decoders.Metaspace(prepend_scheme="always")
+    trainer = trainers.UnigramTrainer(
+        vocab_size=200, special_tokens=SPECIAL, unk_token="<unk>", show_progress=False
+    )
+    tokenizer.train_from_iterator(CORPUS, trainer)
+    return wrap(tokenizer)
+
+
+def unigram_with_bytes() -> PreTrainedTokenizerFast:
+    """Unigram with byte fallback."""
+    words = ["▁", "▁a", "a", "b", ".", "\n\n", "▁hello", "▁to", "你"]
+    pieces = [*SPECIAL, *words, *(f"<0x{byte:02X}>" for byte in range(256))]
+    scored = [(piece, -float(index)) for index, piece in enumerate(pieces)]
+    tokenizer = Tokenizer(models.Unigram(scored, unk_id=0, byte_fallback=True))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.ByteFallback(), decoders.Metaspace(prepend_scheme="first")]
+    )
+    return wrap(tokenizer)
+
+
+def word_piece() -> PreTrainedTokenizerFast:
+    """WordPiece: ``##`` marks what continues a word, and is no text."""
+    tokenizer = Tokenizer(models.WordPiece(unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=260, special_tokens=SPECIAL, show_progress=False
+    )
+    tokenizer.train_from_iterator(CORPUS, trainer)
+    return wrap(tokenizer)
+
+
+def word_suffix() -> PreTrainedTokenizerFast:
+    """BPE whose tokens end a word by ``</w>``: a blank comes only with the next token."""
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>", end_of_word_suffix="</w>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.decoder = decoders.BPEDecoder()
+    trainer = trainers.BpeTrainer(
+        vocab_size=260, special_tokens=SPECIAL, end_of_word_suffix="</w>", show_progress=False
+    )
+    tokenizer.train_from_iterator(CORPUS, trainer)
+    return wrap(tokenizer)
+
+
+def whole_words() -> PreTrainedTokenizerFast:
+    """Whole words and no decoder: tokens are joined by blanks."""
+    tokenizer = Tokenizer(models.WordLevel(unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    trainer = trainers.WordLevelTrainer(special_tokens=SPECIAL, show_progress=False)
+    tokenizer.train_from_iterator(CORPUS, trainer)
+    return wrap(tokenizer)
+
+
+class PythonTokenizer(PreTrainedTokenizer):  # type: ignore[misc]
+    """A tokenizer without the ``tokenizers`` library; each piece of its vocabulary is bytes."""
+
+    def __init__(self, pieces: list[bytes]) -> None:
+        self.pieces = {piece.decode("latin-1"): index for index, piece in enumerate(pieces)}
+        super().__init__(eos_token="</s>", bos_token="<s>")
+
+    @property
+    def vocab_size(self) -> int:
+        return len(self.pieces)
+
+    def get_vocab(self) -> dict[str, int]:
+        return self.pieces | self.added_tokens_encoder
+
+    def _tokenize(self, text: str) -> list[str]:
+        return [chr(byte) for byte in text.encode()]
+
+    def _convert_token_to_id(self, token: str) -> int:
+        return self.pieces[token]
+
+    def _convert_id_to_token(self, index: int) -> str | None:
+        return next((piece for piece, found in self.pieces.items() if found == index), None)
+
+    def convert_tokens_to_string(self, tokens: list[str]) -> str:
+        return "".join(tokens).encode("latin-1", "replace").decode("utf-8", "replace")
+
+
+class StrippingTokenizer(PythonTokenizer):
+    """One that strips the text it decodes, so that a blank comes only with the next token."""
+
+    def convert_tokens_to_string(self, tokens: list[str]) -> str:
+        return super().convert_tokens_to_string(tokens).strip()
+
+
+def python_pieces() -> list[bytes]:
+    joined = ["你".encode()[1:], "。\n\n".encode(), b"\xb8 a", b"hello", b" # ", b"\n\n", b".\n\n"]
+    return [*(bytes([byte]) for byte in range(256)), *joined]
+
+
+def wrap(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, unk_token="<unk>", bos_token="<s>", eos_token="</s>"
+    )
+
+
+_LETTERS = r"\p{L}+|\p{N}| |[^\p{L}\p{N} \n]+"
+
+MAKERS: dict[str, Callable[[], PreTrainedTokenizerBase]] = {
+    "byte level, newlines join": lambda: byte_level(cut=rf"{_LETTERS}|\n+"),
+    "byte level, newlines alone": lambda: byte_level(cut=rf"{_LETTERS}|\n"),
+    "byte level, anything joins": lambda: byte_level(cut=None, size=600),
+    "byte level, bytes only": lambda: byte_level(cut=r"[\s\S]", size=259),
+    "sentencepiece with prefix": lambda: sentencepiece_bpe(prefix=True),
+    "sentencepiece": lambda: sentencepiece_bpe(prefix=False),
+    "unigram": unigram,
+    "unigram with bytes": unigram_with_bytes,
+    "word piece": word_piece,
+    "word suffix": word_suffix,
+    "whole words": whole_words,
+    "python": lambda: PythonTokenizer(python_pieces()),
+    "python, stripping": lambda: StrippingTokenizer(python_pieces()),
+}
+KINDS = tuple(MAKERS)
+ANY_TEXT = tuple(k for k in KINDS if k.startswith(("byte level", "sentencepiece")) or k == "python")
+"""Those that can write any text exactly."""
+
+
+@cache
+def tokenizer_of(kind: str) -> PreTrainedTokenizerBase:
+    """One tokenizer of a kind; made once."""
+    return MAKERS[kind]()
