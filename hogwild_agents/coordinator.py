@@ -1,0 +1,328 @@
+"""CacheCoordinator: the actor that owns an engine and runs its ticks for any number of seats.
+
+One task, one loop: wait until nobody thinks, close the tick, compute it in a worker thread, tell
+everybody what changed, wake the seats one after the other. It holds no tensors and no text.
+
+Two rules make a run with seeds reproducible on any event loop, also where it shuffles its tasks:
+a tick is closed only when every seat that owes a feed has handed one in (lock-step), and of the
+seats that a tick has served, the next one is woken only when the one before has settled again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+import anyio
+from anyio import to_thread
+from anyio.abc import TaskGroup
+from anyio.lowlevel import checkpoint
+
+from hogwild_agents.engine import CacheBlock, Engine
+from hogwild_agents.errors import ClosedError, ConfigError, UsageError
+from hogwild_agents.log import get_logger
+from hogwild_agents.seat import Commit, Move, OnCommit, Seat, TickFeed, TickResult, View
+from hogwild_agents.statistics import Meter, Statistics
+from hogwild_agents.tick import Part, close, compute, fit
+
+__all__ = [
+    "CacheCoordinator",
+    "Commit",
+    "Move",
+    "OnCommit",
+    "Seat",
+    "Statistics",
+    "TickFeed",
+    "TickResult",
+    "View",
+]
+
+_log = get_logger(__name__)
+
+_QUIET_TURNS = 3
+"""After so many turns of the event loop in which no seat has changed, none is about to."""
+
+_MOST_TURNS = 100
+"""Turns after which the loop goes on in any case, though a seat parks and comes back in each."""
+
+
+class CacheCoordinator:
+    """Runs ticks for the seats that join it, of one team or of many.
+
+    An async context manager. Leaving it closes it: tasks in :attr:`task_group` are cancelled,
+    seats elsewhere get ClosedError, a forward under way is waited for, and nothing is left
+    running. The engine stays open. It can be entered once.
+
+    While it is open, the engine is the coordinator's: make blocks at any time, free them by
+    :meth:`release`, and move, truncate or fork blocks only where no tick can be computing (in a
+    view function or an ``on_commit``, or while no seat has a request waiting).
+
+    Args:
+        engine: what computes the ticks.
+        patience: how many seconds a tick waits for a seat that owes a feed, counted from when it
+            began to owe it; ``None`` waits for ever. A late seat is not waited for again until it
+            has submitted. With patience, a run is no longer reproducible.
+        prefill_chunk: the most tokens of one feed in one tick, so that a long prompt doesn't stall
+            those who think; ``None`` cuts nothing.
+
+    Raises:
+        ConfigError: patience or prefill_chunk is out of range.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        patience: float | None = None,
+        prefill_chunk: int | None = 512,
+    ) -> None:
+        if patience is not None and not patience > 0:
+            raise ConfigError(
+                f"patience is {patience!r}, but must be a number of seconds above 0, or None."
+            )
+        if prefill_chunk is not None and prefill_chunk < 1:
+            raise ConfigError(
+                f"prefill_chunk is {prefill_chunk!r}, but must be at least 1 token, or None."
+            )
+        self.engine = engine
+        self._patience = math.inf if patience is None else patience
+        self._chunk = prefill_chunk
+        self._seats: dict[Seat, None] = {}  # in join order
+        self._meter = Meter()
+        self._bell = anyio.Event()  # rung when a seat has changed; the loop hangs up a new one
+        self._changes = 0  # how often it was rung
+        self._thread = anyio.CapacityLimiter(1)
+        self._computing = False
+        self._released: list[CacheBlock] = []
+        self._group: TaskGroup | None = None
+        self._closed = False
+
+    # -- what teams call
+
+    @property
+    def task_group(self) -> TaskGroup:
+        """The task group for whatever must not outlive the coordinator.
+
+        Raises:
+            ClosedError: the coordinator is not open.
+        """
+        return self._require_open()
+
+    def join(self, name: str, *, on_commit: OnCommit | None = None) -> Seat:
+        """Return a new seat, the last in join order; from now on it owes a feed each tick.
+
+        Args:
+            name: a label.
+            on_commit: called after each tick that changed the cache for this seat, before anybody
+                is woken, also if the seat has been cancelled or left meanwhile. It must not
+                block. If it raises, the seat's submit raises that.
+
+        Raises:
+            ClosedError: the coordinator is not open.
+        """
+        self._require_open()
+        seat = Seat(name, on_commit=on_commit, changed=self._seat_changed)
+        self._seats[seat] = None
+        _log.debug("seat joined", seat=name, seats=len(self._seats))
+        return seat
+
+    def release(self, *blocks: CacheBlock) -> None:
+        """Free blocks as soon as no tick is being computed; those freed already are left out.
+
+        It never waits, so that it can be called while being cancelled.
+        """
+        self._released += blocks
+        self._free_released()
+
+    def statistics(self) -> Statistics:
+        """Return what has been done so far."""
+        return self._meter.read(
+            cache_used=self.engine.used_tokens,
+            cache_budget=self.engine.max_tokens,
+            seats=len(self._seats),
+            parked=sum(seat._parked > 0 for seat in self._seats),
+        )
+
+    # -- the tick loop
+
+    async def _run(self) -> None:
+        """Run ticks until cancelled."""
+        try:
+            while True:
+                await self._gather()
+                parts, closed_at = self._close_tick()
+                await self._compute(parts)
+                self._commit(parts, closed_at)
+                await self._wake(parts)
+        finally:
+            self._computing = False
+            self._free_released()
+            self._close_seats()
+
+    async def _gather(self) -> None:
+        """Wait until some seat has a request, and no other one still owes its own."""
+        await self._settle()
+        while not any(seat._request for seat in self._seats):
+            await self._changed()
+            await self._settle()
+
+    def _close_tick(self) -> tuple[list[Part], float]:
+        """Take the requests of all seats, as they are now, and fail those that cannot run."""
+        now = anyio.current_time()
+        requests = [seat._request for seat in list(self._seats) if seat._request]
+        for request in requests:
+            if request.ticks == 0:
+                self._meter.waited(now - request.submitted)
+        parts = close(requests, self.engine, self._chunk)
+        fit(parts, self.engine)
+        return parts, now
+
+    async def _compute(self, parts: Sequence[Part]) -> None:
+        """Run the forward, the sampling and the moves in the worker thread, to their end."""
+        if not any(part.feeds or part.request.then for part in parts):
+            return
+        self._computing = True
+        await to_thread.run_sync(
+            compute, parts, self.engine, self._meter.ticks + 1, limiter=self._thread
+        )
+
+    def _commit(self, parts: Sequence[Part], closed_at: float) -> None:
+        """Count the tick, and tell every seat's ``on_commit`` what changed."""
+        fed = [part for part in parts if part.committed]
+        if fed:
+            self._meter.ticked(
+                feeds=sum(len(part.feeds) for part in fed),
+                tokens=sum(part.size for part in fed),
+                sampled=sum(found is not None for part in fed for found in part.sampled),
+                seconds=anyio.current_time() - closed_at,
+            )
+        for part in parts:
+            part.request.ticks += 1
+            part.request.written += part.size if part.committed else 0
+            self._tell(part)
+        self._computing = False
+        self._free_released()
+
+    async def _wake(self, parts: Sequence[Part]) -> None:
+        """Wake the seats whose requests are done, each when the one before has settled."""
+        for part in parts:
+            outcome = part.outcome(self._meter.ticks)
+            if outcome is not None and part.request.seat._wake(part.request, outcome):
+                await self._settle()
+
+    # -- waiting
+
+    async def _settle(self) -> None:
+        """Wait until no seat thinks, but for those whose patience has run out."""
+        while True:
+            await self._hush()
+            now = anyio.current_time()
+            deadlines = [
+                seat._thinking_since + self._patience for seat in self._seats if seat._thinks
+            ]
+            waiting_until = min((time for time in deadlines if time > now), default=None)
+            if waiting_until is None:
+                return
+            with anyio.CancelScope(deadline=waiting_until):
+                await self._changed()
+
+    async def _hush(self) -> None:
+        """Let act whoever was set off by the seats that changed last, and whom they set off.
+
+        A seat that lets another one go on (a parked one, a cancelled one) and then submits would
+        otherwise race with it for the next turn.
+        """
+        quiet, seen = 0, self._changes
+        for _ in range(_MOST_TURNS):
+            await checkpoint()
+            quiet, seen = (quiet + 1, seen) if seen == self._changes else (0, self._changes)
+            if quiet == _QUIET_TURNS:
+                return
+
+    async def _changed(self) -> None:
+        """Wait until a seat has submitted, parked, come back, been cancelled or left."""
+        self._bell = anyio.Event()
+        await self._bell.wait()
+
+    def _seat_changed(self, seat: Seat) -> None:
+        if seat._left and seat in self._seats:
+            del self._seats[seat]
+            _log.debug("seat left", seat=seat.name, seats=len(self._seats))
+        self._changes += 1
+        self._bell.set()
+
+    # -- inside
+
+    def _tell(self, part: Part) -> None:
+        """Call a seat's on_commit, and log what went wrong with its part."""
+        seat = part.request.seat
+        commit = part.commit(self._meter.ticks)
+        try:
+            if commit is not None:
+                seat._commit(commit)
+        except Exception as error:  # the seat's own code: it fails that seat alone
+            part.error = part.error or error
+        if part.error is not None:
+            _log.warning(
+                "request failed", seat=seat.name, tick=self._meter.ticks, error=str(part.error)
+            )
+
+    def _free_released(self) -> None:
+        if not self._computing:
+            for block in self._released:
+                if block.alive:
+                    self.engine.free(block)
+            self._released.clear()
+
+    def _close_seats(self) -> None:
+        """Let nobody wait who could not be woken any more."""
+        self._closed = True
+        for seat in list(self._seats):
+            seat._close(
+                f"The coordinator of seat {seat.name!r} is closed: join a coordinator that is open."
+            )
+
+    def _require_open(self) -> TaskGroup:
+        if self._closed:
+            raise ClosedError("This coordinator is closed: make a new CacheCoordinator.")
+        if self._group is None:
+            raise ClosedError("This coordinator is not open yet: enter it with `async with`.")
+        return self._group
+
+    async def __aenter__(self) -> Self:
+        if self._closed or self._group is not None:
+            raise UsageError("A CacheCoordinator can be entered once: make a new one.")
+        self._group = await anyio.create_task_group().__aenter__()
+        self._group.start_soon(self._run, name="hogwild tick loop")
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool | None:
+        assert self._group is not None
+        # Tasks of the group are cancelled first, so that what they get is cancellation and not
+        # ClosedError, which would come out of here as the group's failure.
+        self._group.cancel_scope.cancel()
+        self._close_seats()
+        try:
+            return await self._group.__aexit__(kind, error, trace)
+        except BaseExceptionGroup as group:
+            if error is not None and _leaves(group) == _leaves(error):
+                return False  # only the body has failed: its error goes on as it is
+            raise
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else f"{len(self._seats)} seats"
+        return f"CacheCoordinator({state}, {self._meter.ticks} ticks)"
+
+
+def _leaves(error: BaseException) -> list[int]:
+    """Return which errors a group is made of; event loops rebuild the groups themselves."""
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for part in error.exceptions for leaf in _leaves(part)]
+    return [id(error)]

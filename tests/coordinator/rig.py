@@ -1,0 +1,198 @@
+"""What the coordinator's tests are made of: tiny real models, and a worker in five lines."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from typing import Any, Literal
+
+import anyio
+import torch
+from torch import Tensor
+from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
+
+from hogwild_agents.coordinator import Commit, Move, Seat, TickFeed, TickResult, View
+from hogwild_agents.engine import CacheBlock, Engine, Feed, Sampler, SamplingParams
+
+VOCAB = 61
+CONTEXT = 512
+GREEDY = SamplingParams(temperature=0.0)
+WARM = SamplingParams(temperature=1.5)
+
+
+@cache
+def tiny_model(family: str = "qwen3", twin: int = 0) -> Any:
+    """A random fp32 model; equal families have equal weights, a twin is another object."""
+    kind, config = {
+        "qwen3": (Qwen3ForCausalLM, Qwen3Config),
+        "llama": (LlamaForCausalLM, LlamaConfig),
+    }[family]
+    torch.manual_seed(7)
+    model: Any = kind(
+        config(
+            vocab_size=VOCAB,
+            hidden_size=32,
+            intermediate_size=48,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            head_dim=8,
+            max_position_embeddings=CONTEXT,
+            initializer_range=0.6,
+        )
+    )
+    return model.eval()
+
+
+class WatchedEngine(Engine):
+    """A real engine that notes who fed what, and whose forward can be held up or made to fail.
+
+    Attributes:
+        ticks: the names of the blocks fed, tick by tick, failed ones left out.
+        gate: closed, the forward blocks its thread until it is opened.
+        failure: raised by the next forward, once.
+    """
+
+    def __init__(self, model: Any, *, max_tokens: int | None = None) -> None:
+        super().__init__(model, max_tokens=max_tokens, verify=False)
+        self.ticks: list[list[str]] = []
+        self.sizes: list[list[int]] = []
+        self.gate = threading.Event()
+        self.gate.set()
+        self.entered = 0
+        self.failure: Exception | None = None
+        self.busy = threading.Lock()
+
+    def forward(self, feeds: Sequence[Feed], *, logits: Literal["last", "all"] = "last") -> Tensor:
+        assert threading.current_thread() is not threading.main_thread(), "blocks the event loop"
+        assert self.busy.acquire(blocking=False), "two forwards at once"
+        try:
+            self.entered += 1
+            assert self.gate.wait(20), "nobody opened the gate"
+            if self.failure is not None:
+                failure, self.failure = self.failure, None
+                raise failure
+            result = super().forward(feeds, logits=logits)
+        finally:
+            self.busy.release()
+        self.ticks.append([feed.block.name for feed in feeds])
+        self.sizes.append([len(feed.tokens) for feed in feeds])
+        return result
+
+    def free(self, block: CacheBlock) -> None:
+        assert not self.busy.locked(), "a block is freed while a forward runs"
+        super().free(block)
+
+
+@contextmanager
+def engine_for(family: str = "qwen3", twin: int = 0, **options: Any) -> Iterator[WatchedEngine]:
+    """A watched engine on a tiny model; its book-keeping is checked at the end."""
+    with WatchedEngine(tiny_model(family, twin), **options) as engine:
+        yield engine
+        engine.check_integrity()
+
+
+def feed(
+    block: CacheBlock,
+    *tokens: int,
+    view: View | None = None,
+    sampler: Sampler | None = None,
+) -> TickFeed:
+    """A feed to a block that sees only itself, unless a view is given."""
+    return TickFeed(
+        block=block, tokens=tokens, view=[block] if view is None else view, sampler=sampler
+    )
+
+
+def greedy() -> Sampler:
+    return Sampler(GREEDY)
+
+
+async def think(
+    seat: Seat,
+    block: CacheBlock,
+    count: int,
+    *,
+    start: Sequence[int] = (3,),
+    view: View | None = None,
+    sampler: Sampler | None = None,
+    on_token: Callable[[int], None] = lambda token: None,
+) -> list[int]:
+    """Write ``start``, then ``count - 1`` sampled tokens, one a tick, and leave.
+
+    Returns everything that was sampled.
+    """
+    sampler = sampler or greedy()
+    tokens: list[int] = []
+    pending: Sequence[int] = start
+    with seat:
+        for _ in range(count):
+            result = await seat.submit(feed(block, *pending, view=view, sampler=sampler))
+            token = token_of(result)
+            tokens.append(token)
+            on_token(token)
+            pending = [token]
+    return tokens
+
+
+async def once(seat: Seat, *feeds: TickFeed, then: Sequence[Move] = ()) -> TickResult:
+    """Submit once and leave."""
+    with seat:
+        return await seat.submit(*feeds, then=then)
+
+
+def token_of(result: TickResult) -> int:
+    """The token sampled for the request's last feed."""
+    found = result.sampled[-1]
+    assert found is not None
+    return found.token
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for something that another thread or task brings about."""
+    with anyio.fail_after(10):
+        while not condition():  # noqa: ASYNC110 - threads are watched too
+            await anyio.sleep(0.001)
+
+
+class Ledger:
+    """Rebuilds the blocks from the commits alone, as a transcript would."""
+
+    def __init__(self) -> None:
+        self.blocks: dict[int, list[int]] = {}
+        self.commits: list[Commit] = []
+
+    def __call__(self, commit: Commit) -> None:
+        self.commits.append(commit)
+        for written in commit.feeds:
+            self.blocks.setdefault(id(written.block), []).extend(written.tokens)
+        for move in commit.moves:
+            source = self.blocks.setdefault(id(move.source), [])
+            self.blocks.setdefault(id(move.target), []).extend(source)
+            source.clear()
+
+    def text(self, block: CacheBlock) -> tuple[int, ...]:
+        """What the commits say the block holds."""
+        return tuple(self.blocks.get(id(block), []))
+
+
+def keys_of(engine: Engine, block: CacheBlock) -> Tensor:
+    """All keys and values of a block, of all layers in one row."""
+    parts = []
+    for run in block._runs:
+        for layer in range(len(run.slab.keys)):
+            parts.append(run.slab.keys[layer][:, run.start : run.stop].flatten())
+            parts.append(run.slab.values[layer][:, run.start : run.stop].flatten())
+    return torch.cat(parts)
+
+
+def run_async(backend: str, main: Callable[[], Any], *, seconds: float = 20) -> Any:
+    """Run an async function to its end on one event loop, never for ever."""
+
+    async def guarded() -> Any:
+        with anyio.fail_after(seconds):
+            return await main()
+
+    return anyio.run(guarded, backend=backend)
