@@ -52,9 +52,24 @@ def encode_prompt(tokenizer: ChatTokenizer, *, system: str, user: str) -> list[i
     fence = _fence(system + user)
     guard = _guard(tokenizer, template, fence)
     rendered = _render(tokenizer, guard(system), guard(user))
-    if not _opens_think(tokenizer, system):
+    if not opens_think(tokenizer, with_system=bool(system)):
         rendered += f"{THINK}\n"
     return _encode(tokenizer, rendered, fence)
+
+
+def opens_think(tokenizer: ChatTokenizer, *, with_system: bool = True) -> bool:
+    """Whether the chat template leaves the answer inside an open ``<think>`` by itself.
+
+    Asked with a stand-in for the problem, which may itself speak of ``<think>``.
+
+    Raises:
+        ChatTemplateError: there is no chat template, or it fails.
+    """
+    _template(tokenizer)
+    stand_in = "Hogwild"
+    rendered = _render(tokenizer, "Rules." if with_system else "", stand_in)
+    answer = rendered[rendered.rfind(stand_in) + len(stand_in) :]
+    return answer.rfind(THINK) > answer.rfind(THINK_END)
 
 
 def _template(tokenizer: ChatTokenizer) -> str:
@@ -94,17 +109,6 @@ def _apply(tokenizer: ChatTokenizer, messages: list[dict[str, str]]) -> str:
             f"The model's chat template failed ({reason}): use another model, or set "
             "tokenizer.chat_template."
         ) from error
-
-
-def _opens_think(tokenizer: ChatTokenizer, system: str) -> bool:
-    """Whether the template leaves the answer inside an open ``<think>``.
-
-    Asked with a stand-in for the problem, which may itself speak of ``<think>``.
-    """
-    stand_in = "Hogwild"
-    rendered = _render(tokenizer, "Rules." if system else "", stand_in)
-    answer = rendered[rendered.rfind(stand_in) + len(stand_in) :]
-    return answer.rfind(THINK) > answer.rfind(THINK_END)
 
 
 def _fence(text: str) -> str:

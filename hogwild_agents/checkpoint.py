@@ -94,8 +94,10 @@ class Checkpoint:
 
     def error(self, what: str, error: BaseException) -> ModelError:
         """Return one sentence for whatever transformers raised."""
-        advice = f": {_ADVICE}" if self.folder is None else ": fetch or save the model again"
-        return ModelError(f"{what} of {self.place!r} cannot be loaded ({_reason(error)}){advice}.")
+        where, advice = repr(self.place), "fetch or save the model again"
+        if self.folder is None:
+            where, advice = f"{where} (no folder here, so a Hugging Face id)", _ADVICE
+        return ModelError(f"{what} of {where} cannot be loaded ({_reason(error)}): {advice}.")
 
 
 def find_checkpoint(name: str | os.PathLike[str], revision: str | None) -> Checkpoint:
@@ -185,6 +187,8 @@ def read_config(checkpoint: Checkpoint) -> Any:
 
 
 def _check_config_file(folder: Path) -> None:
+    from transformers import CONFIG_MAPPING, __version__ as version
+
     file = folder / "config.json"
     if not file.is_file():
         raise ModelError(
@@ -192,10 +196,20 @@ def _check_config_file(folder: Path) -> None:
             "the folder that save_pretrained wrote."
         )
     config = _read_json(file)
-    if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
+    kind = config.get("model_type") if isinstance(config, dict) else None
+    if not isinstance(kind, str):
         raise ModelError(
             f"{str(file)!r} names no model_type, so it is no transformers config: fetch or save "
             "the model again."
+        )
+    if kind not in CONFIG_MAPPING:
+        why = (
+            "it brings code of its own, which is never run here: choose another model"
+            if "auto_map" in config
+            else f"transformers {version} does not know it: upgrade transformers"
+        )
+        raise ModelError(
+            f"The model {str(folder)!r} is of type {kind!r} and cannot be loaded, because {why}."
         )
 
 

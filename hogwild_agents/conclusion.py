@@ -7,88 +7,113 @@ are fed to their blocks, and the worker that answers goes on from its own.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import partial
 
 import anyio
 
+from hogwild_agents.actions import Conclude, Finish
 from hogwild_agents.answers import BOX, find_boxed
-from hogwild_agents.coordinator import Seat
+from hogwild_agents.coordinator import Commit, Seat
 from hogwild_agents.desk import Desk
-from hogwild_agents.engine import Sampled, Sampler
-from hogwild_agents.errors import HogwildError, LimitError
+from hogwild_agents.engine import Sampled, Sampler, SamplingParams
+from hogwild_agents.errors import LimitError
 from hogwild_agents.log import get_logger
+from hogwild_agents.record import Record
+from hogwild_agents.thinking import Thinking
 
 _log = get_logger(__name__)
-Rejoin = Callable[[Desk], Seat]
-Write = Callable[[int], str]
+Join = Callable[[str, Callable[[Commit], None]], Seat]
 
 
-async def answer(
-    opening: str,
-    max_tokens: int,
-    *,
-    last: Desk,
-    desks: Sequence[Desk],
-    rejoin: Rejoin,
-    write: Write,
-    sampler: Sampler,
-) -> str | None:
-    """Let one worker go on from ``opening``, which stands in its draft already.
+async def conclude(action: Conclude, thinking: Thinking, record: Record, join: Join) -> Finish:
+    """Let one worker answer greedily; its tokens count in no budget.
 
     Args:
-        opening: the text that leads to the answer.
-        max_tokens: how many tokens it may take.
-        last: who answers.
-        desks: everybody, in worker order.
-        rejoin: takes a seat for a desk.
-        write: books a token that ``last`` wrote; returns its text.
-        sampler: how ``last`` samples.
+        action: what it is given, and how long it may write.
+        thinking: the workers, done with thinking.
+        record: where events go; policies don't hear of a conclusion.
+        join: takes a seat at the coordinator.
 
-    Returns:
-        The content of the box that ``opening`` opened (or that the answer holds); without a
-        closed box all of the text that followed; None if there is none.
+    Raises:
+        HogwildError: a tick failed.
     """
-    start = opening.rfind(BOX)
-    box = opening[start:] if start >= 0 and find_boxed(opening[start:]) is None else ""
+    desks = list(thinking.desks.values())
+    last = thinking.desks[action.worker] if action.worker else desks[-1]
+    for desk in desks:
+        for event in thinking.take_inbox(desk):
+            record.tell(event)
+    record.tell(thinking.written(last, last.draft.force(action.text)))
+
+    def rejoin(desk: Desk) -> Seat:
+        return join(desk.name, partial(thinking.book, desk))
+
     text = ""
+    sampler = Sampler(SamplingParams(temperature=0.0))
     try:
-        for _ in range(max_tokens):
+        for _ in range(action.max_tokens):
             sampled = await flush(desks, last, rejoin, sampler)
             if sampled.token in last.stop_tokens:
                 break
-            text += write(sampled.token)
-            found = find_boxed(box + text)
-            if found is not None:
-                return found
+            piece = last.draft.append(sampled.token)
+            record.tell(thinking.written(last, piece))
+            text += piece.text
+            if _boxed(action.text, text) is not None:
+                break
     except LimitError as error:  # no room for an answer: what there is must do
         _log.warning("conclusion cut short", worker=last.name, error=str(error))
-    return text.strip() or None
+    answer = read_answer(action.text, text)
+    author = None if answer is None else last.name
+    return Finish(answer=answer, author=author, reason=action.reason)
 
 
-async def flush(desks: Sequence[Desk], last: Desk, rejoin: Rejoin, sampler: Sampler) -> Sampled:
+def read_answer(opening: str, text: str) -> str | None:
+    """Return the answer in ``text``, which goes on after ``opening``.
+
+    That is what stands in the box that the opening has opened, or else in the text's own; without
+    a closed box all of the text; None if there is nothing.
+    """
+    boxed = _boxed(opening, text)
+    return (text.strip() if boxed is None else boxed) or None
+
+
+def _boxed(opening: str, text: str) -> str | None:
+    start = opening.rfind(BOX)
+    is_open = start >= 0 and find_boxed(opening[start:]) is None
+    return find_boxed((opening[start:] if is_open else "") + text)
+
+
+async def flush(
+    desks: Sequence[Desk], last: Desk, rejoin: Callable[[Desk], Seat], sampler: Sampler
+) -> Sampled:
     """Feed everybody's pending tokens in one tick; return what follows those of ``last``.
 
     Raises:
-        HogwildError: the tick failed, or the cache has no room.
+        HogwildError: the tick failed, or had no room for what ``last`` has to say. What others
+            could not feed is left out.
     """
-    pending = [(desk, rejoin(desk)) for desk in desks if desk.draft.pending]
-    outcomes: dict[str, Sampled | None] = {}
-    errors: list[HogwildError] = []
+    found: list[Sampled | None] = []
+    errors: list[Exception] = []
 
     async def feed(desk: Desk, seat: Seat) -> None:
         feeds, moves = desk.draft.feeds(sampler if desk is last else None)
-        with seat:
-            try:
-                result = await seat.submit(*feeds, then=moves)
-            except HogwildError as error:
-                errors.append(error)
-            else:
-                outcomes[desk.name] = result.sampled[-1]
+        try:
+            result = await seat.submit(*feeds, then=moves)
+        except Exception as error:
+            _log.warning("pending tokens not fed", worker=desk.name, error=str(error))
+            errors.extend([error] if desk is last else [])
+        else:
+            found.extend(result.sampled[-1:] if desk is last else [])
 
-    async with anyio.create_task_group() as group:
-        for desk, seat in pending:
-            group.start_soon(feed, desk, seat)
+    with ExitStack() as leaving:
+        seats = [
+            (desk, leaving.enter_context(rejoin(desk))) for desk in desks if desk.draft.pending
+        ]
+        async with anyio.create_task_group() as group:
+            for desk, seat in seats:
+                group.start_soon(feed, desk, seat)
     if errors:
         raise errors[0]
-    sampled = outcomes[last.name]
-    assert sampled is not None
+    (sampled,) = found
+    assert sampled is not None, "the last feed of a draft has its sampler"
     return sampled

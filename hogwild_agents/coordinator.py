@@ -55,9 +55,9 @@ class CacheCoordinator:
     seats elsewhere get ClosedError, a forward under way is waited for, and nothing is left
     running. The engine stays open. It can be entered once.
 
-    While it is open, the engine is the coordinator's: make blocks at any time, free them by
-    :meth:`release`, and move, truncate or fork blocks only where no tick can be computing (in a
-    view function or an ``on_commit``, or while no seat has a request waiting).
+    While it is open, the engine is the coordinator's. Blocks may be made at any time, and freed by
+    :meth:`release`; truncate, fork or move them yourself only where no tick can be under way: in
+    an ``on_commit``, or, without patience, between the waking of a seat and its next submit.
 
     Args:
         engine: what computes the ticks.
@@ -94,7 +94,7 @@ class CacheCoordinator:
         self._bell = anyio.Event()  # rung when a seat has changed; the loop hangs up a new one
         self._changes = 0  # how often it was rung
         self._thread = anyio.CapacityLimiter(1)
-        self._computing = False
+        self._in_tick = False
         self._released: list[CacheBlock] = []
         self._group: TaskGroup | None = None
         self._closed = False
@@ -129,7 +129,7 @@ class CacheCoordinator:
         return seat
 
     def release(self, *blocks: CacheBlock) -> None:
-        """Free blocks as soon as no tick is being computed; those freed already are left out.
+        """Free blocks as soon as no tick is under way; those freed already are left out.
 
         It never waits, so that it can be called while being cancelled.
         """
@@ -143,6 +143,7 @@ class CacheCoordinator:
             cache_budget=self.engine.max_tokens,
             seats=len(self._seats),
             parked=sum(seat._parked > 0 for seat in self._seats),
+            thinking=tuple(seat.name for seat in self._seats if seat._thinks),
         )
 
     # -- the tick loop
@@ -157,7 +158,7 @@ class CacheCoordinator:
                 self._commit(parts, closed_at)
                 await self._wake(parts)
         finally:
-            self._computing = False
+            self._in_tick = False
             self._free_released()
             self._close_seats()
 
@@ -170,6 +171,7 @@ class CacheCoordinator:
 
     def _close_tick(self) -> tuple[list[Part], float]:
         """Take the requests of all seats, as they are now, and fail those that cannot run."""
+        self._in_tick = True
         now = anyio.current_time()
         requests = [seat._request for seat in list(self._seats) if seat._request]
         for request in requests:
@@ -183,7 +185,6 @@ class CacheCoordinator:
         """Run the forward, the sampling and the moves in the worker thread, to their end."""
         if not any(part.feeds or part.request.then for part in parts):
             return
-        self._computing = True
         await to_thread.run_sync(
             compute, parts, self.engine, self._meter.ticks + 1, limiter=self._thread
         )
@@ -202,7 +203,7 @@ class CacheCoordinator:
             part.request.ticks += 1
             part.request.written += part.size if part.committed else 0
             self._tell(part)
-        self._computing = False
+        self._in_tick = False
         self._free_released()
 
     async def _wake(self, parts: Sequence[Part]) -> None:
@@ -270,7 +271,7 @@ class CacheCoordinator:
             )
 
     def _free_released(self) -> None:
-        if not self._computing:
+        if not self._in_tick:
             for block in self._released:
                 if block.alive:
                     self.engine.free(block)

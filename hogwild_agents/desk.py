@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from hogwild_agents.coordinator import Commit, Seat
 from hogwild_agents.draft import Draft
 from hogwild_agents.engine import Sampled, Sampler
+from hogwild_agents.errors import UsageError
 
 if TYPE_CHECKING:
-    from hogwild_agents.run import Run
+    from hogwild_agents.thinking import Thinking
     from hogwild_agents.worker import Token, Worker
 
 
@@ -24,12 +25,18 @@ class Desk:
         sampler: how it samples; its parameters may be replaced.
         seat: its place at the coordinator.
         stop_tokens: token ids that end the worker's text.
-        inbox: texts that it is to say next.
+        inbox: texts that policies have it say next.
         left: whether it is done.
     """
 
     def __init__(
-        self, run: Run, worker: Worker, draft: Draft, sampler: Sampler, stop_tokens: frozenset[int]
+        self,
+        thinking: Thinking,
+        worker: Worker,
+        draft: Draft,
+        sampler: Sampler,
+        stop_tokens: frozenset[int],
+        join: Callable[[str, Callable[[Commit], None]], Seat],
     ) -> None:
         self.worker = worker.seated(self)
         self.draft = draft
@@ -37,19 +44,15 @@ class Desk:
         self.stop_tokens = stop_tokens
         self.inbox: list[str] = []
         self.left = False
-        self._run = run
-        self._parked = 0
-        self.seat: Seat = run.join(worker.name, self._commit)
+        self._thinking = thinking
+        self._waiting = False  # for a tick
+        self._in_flight = 0  # how many tokens are handed in and not yet in the cache
+        self.seat = join(worker.name, self._commit)
 
     @property
     def name(self) -> str:
         """The worker's name."""
         return self.worker.name
-
-    @property
-    def idle(self) -> bool:
-        """Whether nobody waits for this worker."""
-        return self.left or bool(self._parked)
 
     @property
     def pending(self) -> bool:
@@ -58,40 +61,71 @@ class Desk:
 
     async def submit(self) -> Sampled | None:
         """Feed what is pending in the next tick; return what was sampled after it."""
-        await self._run.admit(self)
-        self._run.empty_inbox(self)
-        feeds, moves = self.draft.feeds(self.sampler)
-        result = await self.seat.submit(*feeds, then=moves)
-        return result.sampled[-1]
+        await self._thinking.admit(self)
+        await self._thinking.empty_inbox(self)
+        return await self._hand_in(self.sampler)
 
     async def receive(self, sampled: Sampled) -> Token:
         """Take over a sampled token: text, events, policies, the end of a step."""
-        return await self._run.write_sampled(self, sampled)
+        try:
+            token = await self._thinking.write_sampled(self, sampled)
+            await self._thinking.empty_inbox(self)
+        except BaseException:
+            self._thinking.settle(self)
+            raise
+        await self._thinking.handled(self)
+        return token
+
+    async def handled(self) -> None:
+        """Have done with the last tick."""
+        await self._thinking.handled(self)
 
     async def force(self, text: str) -> None:
         """Append text that the model did not choose."""
-        await self._run.write_forced(self, text)
+        await self._thinking.empty_inbox(self)
+        await self._thinking.write_forced(self, text)
 
     @contextmanager
     def parked(self) -> Iterator[None]:
         """Owe no feed while inside."""
-        self._parked += 1
-        self._run.settle(self)
-        try:
-            with self.seat.parked():
-                yield
-        finally:
-            self._parked -= 1
+        with self.seat.parked():
+            self._thinking.settle(self)
+            yield
+
+    async def finish(self) -> None:
+        """Feed what is still pending, with nothing to follow."""
+        if self.draft.pending:
+            await self._thinking.admit(self)
+            await self._hand_in(None)
+            await self._thinking.handled(self)
 
     def leave(self) -> None:
-        """Be done: nobody waits for this worker, and its block stays visible."""
-        self.left = self.draft.place.left = True
+        """Owe nothing any more; the block stays visible."""
         self.seat.leave()
-        self._run.settle(self)
+        self._thinking.settle(self)
 
     def others(self) -> Mapping[str, str]:
         """Return what the other workers have written, by name."""
-        return {name: text for name, text in self._run.texts().items() if name != self.name}
+        return {name: text for name, text in self._thinking.texts.items() if name != self.name}
+
+    async def _hand_in(self, sampler: Sampler | None) -> Sampled | None:
+        if self._waiting:
+            raise UsageError(
+                f"{self.name} waits for a tick already: let one task of a worker write at a time."
+            )
+        feeds, moves = self.draft.feeds(sampler)
+        self._in_flight = sum(len(feed.tokens) for feed in feeds)
+        self._waiting = True
+        try:
+            result = await self.seat.submit(*feeds, then=moves)
+        except BaseException:
+            self.draft.withdrawn()
+            self._thinking.settle(self)
+            raise
+        finally:
+            self._waiting = False
+        return result.sampled[-1]
 
     def _commit(self, commit: Commit) -> None:
-        self._run.committed(self, commit)
+        self._in_flight -= sum(len(feed.tokens) for feed in commit.feeds)
+        self._thinking.committed(self, commit, woken=self._waiting and not self._in_flight)

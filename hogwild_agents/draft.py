@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from hogwild_agents.coordinator import Commit, Move, TickFeed
-from hogwild_agents.engine import CacheBlock, Sampler
+from hogwild_agents.engine import CacheBlock, Sampler, ViewEntry
 from hogwild_agents.events import Source
 from hogwild_agents.layouts import Board, Headings, Layout, Place
 from hogwild_agents.models import LanguageModel
@@ -20,20 +20,35 @@ from hogwild_agents.text import split_token
 
 
 @dataclass(frozen=True, kw_only=True)
+class Piece:
+    """Tokens that were written at once.
+
+    Attributes:
+        step: the number of their step, from 1.
+        tokens: the ids, as they will be fed.
+        text: what they add to the worker's text.
+        source: who chose them.
+    """
+
+    step: int
+    tokens: tuple[int, ...]
+    text: str
+    source: Source
+
+
+@dataclass(frozen=True, kw_only=True)
 class Written:
     """What one sampled token came to.
 
     Attributes:
-        text: what it adds to the worker's text.
-        step_ended: the whole step, if the token ended one.
-        next_prefix: the forced text that opens the next step, if the token ended one.
-        next_tokens: the tokens of that text.
+        piece: what it added to the step that it was sampled for.
+        ended: the whole step, if the token ended one.
+        opening: what then opens the next one: its prefix, and what the token said beyond the end.
     """
 
-    text: str
-    step_ended: str | None = None
-    next_prefix: str = ""
-    next_tokens: tuple[int, ...] = ()
+    piece: Piece
+    ended: str | None = None
+    opening: tuple[Piece, ...] = ()
 
 
 class Draft:
@@ -46,6 +61,12 @@ class Draft:
         headings: the text around the steps.
         model: encodes and decodes.
         new_block: makes a block for the next step.
+
+    Attributes:
+        text: all that was written, with the prefixes of the steps.
+        step: the number of the current step, from 1.
+        step_text: the current step so far, with its prefix.
+        sampled: how many tokens were sampled while thinking.
     """
 
     def __init__(
@@ -58,8 +79,8 @@ class Draft:
         new_block: Callable[[str], CacheBlock],
     ) -> None:
         self.place = place
-        self.step = 0
         self.text = ""
+        self.step = 0
         self.step_text = ""
         self.sampled = 0
         self._board = board
@@ -67,36 +88,33 @@ class Draft:
         self._headings = headings
         self._model = model
         self._new_block = new_block
+        self._turning = False  # a step has ended, and what is written next goes to a new block
+        self._spare: CacheBlock | None = None  # that block, if it was made in vain before
+        self._taken = True  # whether a tick was closed with what was handed in last
         self._closing: list[tuple[int, Source]] = []
         self._own: list[tuple[int, Source]] = []
-        self._stream = model.text_stream()
         self._scanner, self._scanned = StepScanner(), 0
+        self._stream = model.text_stream()
+        self._stream.push(model.encode(headings.own))  # what stands before the worker's text
 
     @property
     def pending(self) -> bool:
         """Whether tokens wait to be fed."""
         return bool(self._closing or self._own)
 
-    def open_step(self) -> tuple[str, tuple[int, ...]]:
-        """Begin a step with its prefix; return the forced text and its tokens."""
+    def open_step(self) -> Piece:
+        """Begin a step with its prefix."""
         self.step += 1
         self.step_text = ""
-        self._stream = self._model.text_stream()
         self._scanner, self._scanned = StepScanner(), 0
-        prefix = self._headings.prefix.format(name=self.place.name, step=self.step)
-        return prefix, self.force(prefix)
+        return self.force(self._headings.opening(self.place.name, self.step))
 
-    def force(self, text: str) -> tuple[int, ...]:
-        """Append text that the model did not choose; return its tokens.
+    def force(self, text: str) -> Piece:
+        """Append text that the model did not choose.
 
         Forced text never ends a step, but counts for open code blocks and formulas.
         """
-        tokens = self._model.encode(text)
-        self._stream.push(tokens)
-        self._scan(text)
-        self._append(text)
-        self._own += [(token, "forced") for token in tokens]
-        return tuple(tokens)
+        return self._write(self._model.encode(text), "forced")
 
     def sample(self, token: int) -> Written:
         """Append a token that the model chose; the step may end with it."""
@@ -104,30 +122,28 @@ class Draft:
         text = self._stream.push([token])
         cut = self._scan(text)
         if cut is None:
-            self._append(text)
-            self._own.append((token, "sampled"))
-            return Written(text=text)
+            return Written(piece=self._append([token], text, "sampled"))
         split = split_token(self._model.tokenizer, token, text, cut)
-        self._append(split.head_text)
+        last = self._append(split.head, split.head_text + self._stream.flush(), "sampled")
         ended = self.step_text
-        source: Source = "forced" if split.tail_text else "sampled"
-        self._end_step([(part, source) for part in split.head])
-        prefix, tokens = self.open_step()
-        if split.tail_text:  # what the token says after the separator opens the next step
-            prefix, tokens = prefix + split.tail_text, (*tokens, *self.force(split.tail_text))
-        return Written(
-            text=split.head_text, step_ended=ended, next_prefix=prefix, next_tokens=tokens
-        )
+        self._end_step(len(last.tokens))
+        opening = [self.open_step()]
+        if split.tail_text:  # what the token says after the separator is the next step's
+            opening.append(self._write(self._model.encode(split.tail_text), "sampled"))
+        return Written(piece=last, ended=ended, opening=tuple(opening))
 
-    def append(self, token: int) -> str:
-        """Append a token to the current step, come what may; return its text."""
-        text = self._stream.push([token])
-        self._append(text)
-        self._own.append((token, "sampled"))
-        return text
+    def append(self, token: int) -> Piece:
+        """Append a token that the model chose to the current step, come what may."""
+        return self._append([token], self._stream.push([token]), "sampled")
 
     def feeds(self, sampler: Sampler | None) -> tuple[list[TickFeed], tuple[Move, ...]]:
-        """Return the feeds of the next tick, and what moves after it."""
+        """Return the feeds of the next tick, and what moves after it.
+
+        A step that has ended stands in the history from here on, in everybody's view.
+        """
+        self._taken = False
+        if self._turning:
+            self._turn()
         place, closing = self.place, self.place.closing
         feeds = []
         if closing is not None and self._closing:
@@ -136,6 +152,13 @@ class Draft:
             feeds.append(self._feed(place.own, self._own, sampler))
         moves = () if closing is None else (Move(source=closing, target=self._board.history),)
         return feeds, moves
+
+    def withdrawn(self) -> None:
+        """Take back what was handed in, unless a tick was closed with it meanwhile."""
+        if not self._taken and self.place.closing is not None:
+            self._spare, self.place.own = self.place.own, self.place.closing
+            self.place.closing = None
+            self._turning = True
 
     def committed(self, commit: Commit) -> list[Sequence[Source]]:
         """Strike out what was fed; return the sources of each feed's tokens."""
@@ -152,35 +175,46 @@ class Draft:
     def _feed(
         self, block: CacheBlock, pending: list[tuple[int, Source]], sampler: Sampler | None
     ) -> TickFeed:
-        return TickFeed(
-            block=block,
-            tokens=[token for token, _ in pending],
-            view=lambda: self._layout.view(self._board, self.place, block),
-            sampler=sampler,
-        )
+        def view() -> Sequence[ViewEntry]:
+            self._taken = True
+            return self._layout.view(self._board, self.place, block)
+
+        tokens = [token for token, _ in pending]
+        return TickFeed(block=block, tokens=tokens, view=view, sampler=sampler)
+
+    def _write(self, tokens: Sequence[int], source: Source) -> Piece:
+        text = rest = self._stream.push(tokens)
+        while (cut := self._scan(rest)) is not None:
+            rest = rest[cut:]
+        return self._append(tokens, text, source)
+
+    def _append(self, tokens: Sequence[int], text: str, source: Source) -> Piece:
+        self.step_text += text
+        self.text += text
+        self._own += [(token, source) for token in tokens]
+        return Piece(step=self.step, tokens=tuple(tokens), text=text, source=source)
 
     def _scan(self, text: str) -> int | None:
-        """Return where in ``text`` the step ends, and begin to look for the next end there."""
+        """Return where in ``text`` the step ends; what is scanned next begins a new one then."""
         end = self._scanner.push(text)
         if end is None:
             self._scanned += len(text)
             return None
         cut = end - self._scanned
         self._scanner, self._scanned = StepScanner(), 0
-        self._scan(text[cut:])
         return cut
 
-    def _append(self, text: str) -> None:
-        self.step_text += text
-        self.text += text
-
-    def _end_step(self, last: list[tuple[int, Source]]) -> None:
+    def _end_step(self, last: int) -> None:
+        """End the step; ``last`` is how many tokens the end of it is, which are not fed yet."""
         if not self._layout.steps_move:
-            self._own += last
             return
+        keep = len(self._own) - last if self._layout.last_token_first else len(self._own)
+        self._closing, self._own = self._own[:keep], self._own[keep:]
+        self._turning = True
+
+    def _turn(self) -> None:
+        """Put the step that has ended aside, and go on in a new block."""
+        self._turning = False
         self.place.closing = self.place.own
-        self.place.own = self._new_block(f"{self.place.name} [{self.step + 1}]")
-        if self._layout.last_token_first:
-            self._own += last
-        else:
-            self._closing += last
+        self.place.own = self._spare or self._new_block(f"{self.place.name} [{self.step}]")
+        self._spare = None

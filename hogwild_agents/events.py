@@ -14,7 +14,11 @@ if TYPE_CHECKING:
     from hogwild_agents.run import RunResult
 
 Source: TypeAlias = Literal["sampled", "forced"]
-"""Whether the model chose a token or the runtime or a policy put it there."""
+"""Whether the model chose a token or the runtime or a policy put it there.
+
+A sampled token that ends a step and goes on beyond its end is cut in two, and its parts (other
+tokens with the same text) count as sampled.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,11 +46,12 @@ class TokensWritten:
         worker: who.
         step: the number of its step, from 1.
         tick: how many ticks of the run were over; the tokens are fed in the next one.
-        tokens: the ids.
+        tokens: the ids, as they are fed; those of a worker's events, one after the other, are its
+            text in the cache.
         text: what they add to the worker's text. It can be empty while a character is not
             complete; the characters then come with a later token.
         source: sampled or forced.
-        logprobs: of sampled tokens, if asked for.
+        logprobs: one for each sampled token, if asked for; none for one that was cut in two.
     """
 
     worker: str
@@ -80,6 +85,8 @@ class StepEnded:
 @dataclass(frozen=True, kw_only=True)
 class TickEnded:
     """All workers have handled the tokens of a tick.
+
+    There is none for a tick that only fed a part of a long text, so that nobody was woken.
 
     Attributes:
         tick: how many ticks of the run are over.

@@ -11,12 +11,14 @@ from hogwild_agents.errors import ConfigError
 class Limits:
     """How long a run may think; None for no such limit. Reaching one ends the run in order.
 
-    Each is looked at between two ticks. The cache's budget belongs to the engine
+    Ticks and tokens are looked at between two ticks, when all workers have handled their tokens.
+    When the seconds are over, the thinking ends at once: a tick under way is still fed, but what
+    would be sampled after it is dropped. The cache's budget belongs to the engine
     (``load_model(..., max_tokens=...)``), and reaching that ends a run in order too.
 
     Attributes:
         ticks: consecutive forward passes, the paper's budget. Prompts and conclusions are free.
-        tokens: tokens sampled by all workers together.
+        tokens: tokens sampled by all workers together; those of the tick that reaches it count.
         seconds: since thinking began.
 
     Raises:

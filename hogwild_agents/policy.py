@@ -45,7 +45,7 @@ class Policy:
         return NOTHING
 
     async def on_tokens_written(self, event: TokensWritten) -> Iterable[Action]:
-        """A worker wrote a token, or had text forced upon it."""
+        """A worker wrote a token, or had text forced upon it; not so in a conclusion."""
         return NOTHING
 
     async def on_step_ended(self, event: StepEnded) -> Iterable[Action]:
@@ -73,7 +73,7 @@ class Policy:
         return NOTHING
 
     async def on_run_ended(self, event: RunEnded) -> Iterable[Action]:
-        """The run is over; the answer to this event is ignored."""
+        """The run is over, or has failed, but for one that is cancelled; the answer is ignored."""
         return NOTHING
 
 

@@ -30,10 +30,12 @@ class RunResult:
     Attributes:
         answer: the answer, as a string; None without one.
         author: who gave it.
-        reason: why the run ended: ``"answer"``, ``"finisher"``, the limit that was reached, or
-            what stopped it.
+        reason: why the run ended: ``"answer"`` or ``"finisher"`` (or what else a policy says),
+            the limit that was reached, what stopped it, ``"left"`` (all workers did), ``"failed"``,
+            ``"cancelled"``, or ``"running"``.
         texts: all that each worker wrote, with the prefixes of its steps.
-        steps: the finished steps, in the order in which they ended.
+        steps: the finished steps, in the order in which they ended. They stand so in the history
+            too, but for one whose worker went on later than the others.
         ticks: how many forward passes the thinking took.
         tokens: how many tokens were sampled while thinking.
         seconds: how long the thinking took.

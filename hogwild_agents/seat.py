@@ -69,8 +69,12 @@ class TickResult:
 class Commit:
     """What one seat changed in the cache in one tick; all commits together are the whole cache.
 
+    To make the changes again, take the commits of a tick together: one forward over all their
+    feeds, then all their moves, in the order in which they were told.
+
     Attributes:
-        tick: number of the tick, from 1; ticks that failed have none.
+        tick: number of the tick, from 1; ticks that failed have none. Moves made in a round
+            without feeds, which is no tick, have the number of the tick before.
         seat: the seat's name.
         feeds: what was appended, with the views as they were. A feed longer than the
             coordinator's ``prefill_chunk`` comes as one commit for each chunk.
@@ -116,11 +120,15 @@ class Request:
             self.finished.set()
 
     def result(self) -> TickResult:
-        """Return what :meth:`finish` was given, or raise it."""
-        if isinstance(self.outcome, TickResult):
-            return self.outcome
-        assert self.outcome is not None, "result() is read after finish()"
-        raise self.outcome
+        """Return what :meth:`finish` was given, or raise it; once."""
+        outcome, self.outcome = self.outcome, None
+        assert outcome is not None, "result() is read once, after finish()"
+        if isinstance(outcome, TickResult):
+            return outcome
+        try:
+            raise outcome
+        finally:
+            del outcome  # it would keep itself alive, and with it all that its frames hold
 
 
 class Seat:

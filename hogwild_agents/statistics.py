@@ -26,6 +26,7 @@ class Statistics:
         cache_budget: how many it may hold; ``None`` without a budget.
         seats: seats that have joined and not left.
         parked: how many of them are parked.
+        thinking: the names of those that owe a feed: who holds up the next tick.
     """
 
     ticks: int
@@ -39,6 +40,7 @@ class Statistics:
     cache_budget: int | None
     seats: int
     parked: int
+    thinking: tuple[str, ...]
 
     @property
     def tokens_per_second(self) -> float:
@@ -91,6 +93,7 @@ class Meter:
         cache_budget: int | None,
         seats: int,
         parked: int,
+        thinking: tuple[str, ...],
     ) -> Statistics:
         """Return a snapshot; what the meter cannot know is handed in."""
         return Statistics(
@@ -105,4 +108,5 @@ class Meter:
             cache_budget=cache_budget,
             seats=seats,
             parked=parked,
+            thinking=thinking,
         )

@@ -18,7 +18,7 @@ from hogwild_agents.chat import encode_prompt
 from hogwild_agents.coordinator import CacheCoordinator
 from hogwild_agents.engine import SamplingParams
 from hogwild_agents.errors import ConfigError, ProblemError
-from hogwild_agents.events import Event, RunEnded
+from hogwild_agents.events import Event
 from hogwild_agents.layouts import LAYOUTS, Combined, Headings, Layout
 from hogwild_agents.limits import Limits
 from hogwild_agents.models import LanguageModel
@@ -105,7 +105,8 @@ class Team:
         Raises:
             ProblemError: the problem is empty, or too long for the model's context.
             ChatTemplateError: the model's tokenizer has no chat template.
-            ConfigError: nothing can be written to the transcript's path.
+            ConfigError: nothing can be written to the transcript's path, or a policy cannot be
+                copied.
         """
         prompt = self._encode(problem)
         writer = None
@@ -146,11 +147,13 @@ class Team:
 
         async with anyio.create_task_group() as group:
             group.start_soon(execute)
-            with receive:
-                async for event in receive:
-                    yield event
-                    if isinstance(event, RunEnded):
-                        break
+            try:
+                with receive:
+                    async for event in receive:
+                        yield event
+            except GeneratorExit:  # left early: not an error of the group
+                group.cancel_scope.cancel()
+                failure.clear()
         if failure:
             raise failure[0]
 
@@ -172,7 +175,9 @@ class Team:
 
 
 def _workers(given: Iterable[str | Worker]) -> tuple[Worker, ...]:
-    workers = tuple(Worker(one) if isinstance(one, str) else one for one in given)
+    if isinstance(given, str):
+        raise ConfigError(f"workers is the string {given!r}: give a list, such as [{given!r}].")
+    workers = tuple(one if isinstance(one, Worker) else Worker(one) for one in given)
     if not workers:
         raise ConfigError("A team needs at least one worker, but none was given.")
     seen: set[str] = set()
@@ -185,14 +190,17 @@ def _workers(given: Iterable[str | Worker]) -> tuple[Worker, ...]:
     return workers
 
 
-def _layout(given: Layout | str | None) -> Layout:
+def _layout(given: object) -> Layout:
     if given is None:
         return Combined()
     if isinstance(given, Layout):
         return given
-    if given not in LAYOUTS:
-        raise ConfigError(f"There is no layout {given!r}: choose one of {', '.join(LAYOUTS)}.")
-    return LAYOUTS[given]()
+    if isinstance(given, str) and given in LAYOUTS:
+        return LAYOUTS[given]()
+    raise ConfigError(
+        f"There is no layout {given!r}: choose one of {', '.join(LAYOUTS)}, or give an object of "
+        "a subclass of Layout."
+    )
 
 
 def _policies(given: Iterable[Policy]) -> tuple[Policy, ...]:

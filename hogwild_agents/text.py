@@ -9,10 +9,10 @@ behind a few tokens that came before.
 from __future__ import annotations
 
 import codecs
-import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any, Protocol, cast
 
 _REPLACEMENT = "\ufffd"
@@ -72,9 +72,15 @@ def encode_continuation(tokenizer: Tokenizer, text: str) -> list[int]:
         written = decode_continuation(tokenizer, ids)
         if written == text:
             return ids
-        if len(common := os.path.commonprefix([written, text])) > agreed:
-            best, agreed = ids, len(common)
+        same = _agreement(written, text)
+        if same > agreed:
+            best, agreed = ids, same
     return best
+
+
+def _agreement(one: str, other: str) -> int:
+    pairs = zip(one, other, strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def _encodings(tokenizer: Tokenizer, text: str) -> Iterator[list[int]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from traceback import clear_frames
 from typing import TYPE_CHECKING
 
 from hogwild_agents.engine import Engine, Feed, Sampled, Sampler, ViewEntry, sample
@@ -230,6 +231,7 @@ def compute(parts: Sequence[Part], engine: Engine, tick: int) -> None:
 
 
 def _fail_all(parts: Sequence[Part], tick: int, cause: Exception) -> None:
+    clear_frames(cause.__traceback__)  # else its tensors live on; it may be memory that lacks
     for part in parts:
         part.error = TickError(
             f"The forward pass of tick {tick} failed and no block has changed ({_say(cause)}): "

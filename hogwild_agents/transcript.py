@@ -6,7 +6,7 @@ sampled or forced. docs/transcript.md describes the format.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -63,7 +63,7 @@ def rebuild(transcript: Transcript, engine: Engine) -> dict[int, CacheBlock]:
 
 
 def _run_tick(
-    number: int, lines: Iterable[TickLine], blocks: Mapping[int, CacheBlock], engine: Engine
+    number: int, lines: Sequence[TickLine], blocks: Mapping[int, CacheBlock], engine: Engine
 ) -> None:
     """Run what the lines of one tick hold: one forward, then all the moves."""
     try:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from hogwild_agents.engine import Sampled, SamplingParams
-from hogwild_agents.errors import ClosedError, ConfigError
+from hogwild_agents.errors import ClosedError, ConfigError, UsageError
 
 if TYPE_CHECKING:
     from hogwild_agents.desk import Desk
@@ -40,7 +40,9 @@ class Token:
 class Worker:
     """An agent of a team.
 
-    Each run works on its own copy of the worker, so that one team can solve many problems.
+    Each run works on its own copy of the worker, so that one team can solve many problems. It is a
+    shallow one: what a worker was given (a queue, a client) is shared by all runs, and what it
+    gathers in a run is best made in :meth:`run`.
 
     Args:
         name: any name, unique in its team.
@@ -49,7 +51,7 @@ class Worker:
         seed: of its random state; None to derive it from the team's seed and the name.
 
     Raises:
-        ConfigError: the name is empty or has a line break.
+        ConfigError: the name is no text, empty, or has a line break.
     """
 
     def __init__(
@@ -60,7 +62,7 @@ class Worker:
         sampling: SamplingParams | None = None,
         seed: int | None = None,
     ) -> None:
-        if not name.strip() or "\n" in name:
+        if not _is_line(name):
             raise ConfigError(f"A worker's name is {name!r}, but must be one line of text.")
         self.name = name
         self.role = role
@@ -70,7 +72,12 @@ class Worker:
         self._ahead: Sampled | None = None
 
     async def run(self) -> None:
-        """Live: by default, think until the run ends. Override to script the worker."""
+        """Live: by default, think until the run ends. Override to script the worker.
+
+        When it returns, what was written is fed, the worker has left, and the others go on. An
+        exception does the same, and is noted in the result's ``failures``; only if all workers
+        fail, the run does.
+        """
         await self.think()
 
     async def think(self, max_tokens: int | None = None) -> None:
@@ -85,27 +92,40 @@ class Worker:
     async def next_token(self) -> Token:
         """Feed what is pending, and sample one token.
 
+        When a limit ends the thinking, this and the other methods that feed do not return: the
+        worker is cancelled, once all have handled their tokens of the last tick.
+
         Raises:
             TickError: the forward pass failed.
             CacheFullError: the cache has no room.
             ContextLengthError: the view is longer than the model's context.
+            UsageError: there is nothing to continue from, because the last token that was sampled
+                was lost with a cancelled call; or another task of this worker waits for a tick.
         """
         if self._ahead is None or self.desk.pending:
-            await self.flush()
+            await self._feed()
         sampled, self._ahead = self._ahead, None
         if sampled is None:
-            raise ClosedError(f"{self.name} has nothing to continue from: write text first.")
+            raise UsageError(f"{self.name} has nothing to continue from: write some text first.")
         return await self.desk.receive(sampled)
 
     async def write(self, text: str) -> None:
-        """Append text to the own block and feed it, so that the others see it in this tick."""
-        self._ahead = None
-        await self.desk.force(text)
-        await self.flush()
+        """Append text to the own block and feed it, so that the others see it in this tick.
+
+        It never ends a step.
+        """
+        if text:
+            await self.desk.force(text)
+            await self.flush()
 
     async def flush(self) -> None:
-        """Feed what is pending, if anything is."""
+        """Feed what is pending, if anything is; before a long wait, so that the others see it."""
+        await self._feed()
+        await self.desk.handled()
+
+    async def _feed(self) -> None:
         if self.desk.pending:
+            self._ahead = None
             self._ahead = await self.desk.submit()
 
     @contextmanager
@@ -153,3 +173,7 @@ class Worker:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r})"
+
+
+def _is_line(name: object) -> bool:
+    return isinstance(name, str) and bool(name.strip()) and len(name.splitlines()) == 1

@@ -11,8 +11,9 @@ class StopOnAnswer(Policy):
     r"""Ends the run with the first ``\boxed{...}`` that a worker completes by itself.
 
     Looks after every token, so the run ends in the middle of a step too. Only sampled text counts:
-    a box in the prompt, or in what a policy made a worker say, is no answer. When several workers
-    complete a box in one tick, the first in the team's order is taken.
+    a box in the prompt, or in what a policy made a worker say, is no answer, and an empty one is
+    none either. When several workers complete a box in one tick, the first in the team's order is
+    taken.
 
     Helps always. Decides per run. Source: Hogwild! Inference, section 4 (their code looks at step
     ends only, and finds boxes of the prompt too).
@@ -29,4 +30,4 @@ class StopOnAnswer(Policy):
         text = self._texts.get(event.worker, "") + event.text
         self._texts[event.worker] = text
         answer = find_boxed(text) if "}" in event.text else None
-        return () if answer is None else [Finish(answer=answer, author=event.worker)]
+        return [Finish(answer=answer, author=event.worker)] if answer else ()

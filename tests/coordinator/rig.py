@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from itertools import groupby
 from typing import Any, Literal
 
 import anyio
@@ -51,8 +53,11 @@ class WatchedEngine(Engine):
 
     Attributes:
         ticks: the names of the blocks fed, tick by tick, failed ones left out.
+        sizes: how many tokens each of them was fed.
         gate: closed, the forward blocks its thread until it is opened.
         failure: raised by the next forward, once.
+        entered: how many forwards have begun.
+        fails_at: which of them fails for want of memory.
     """
 
     def __init__(self, model: Any, *, max_tokens: int | None = None) -> None:
@@ -62,6 +67,7 @@ class WatchedEngine(Engine):
         self.gate = threading.Event()
         self.gate.set()
         self.entered = 0
+        self.fails_at: int | None = None
         self.failure: Exception | None = None
         self.busy = threading.Lock()
 
@@ -71,6 +77,8 @@ class WatchedEngine(Engine):
         try:
             self.entered += 1
             assert self.gate.wait(20), "nobody opened the gate"
+            if self.entered == self.fails_at:
+                raise MemoryError("no memory left")
             if self.failure is not None:
                 failure, self.failure = self.failure, None
                 raise failure
@@ -161,21 +169,21 @@ class Ledger:
     """Rebuilds the blocks from the commits alone, as a transcript would."""
 
     def __init__(self) -> None:
-        self.blocks: dict[int, list[int]] = {}
         self.commits: list[Commit] = []
 
     def __call__(self, commit: Commit) -> None:
         self.commits.append(commit)
-        for written in commit.feeds:
-            self.blocks.setdefault(id(written.block), []).extend(written.tokens)
-        for move in commit.moves:
-            source = self.blocks.setdefault(id(move.source), [])
-            self.blocks.setdefault(id(move.target), []).extend(source)
-            source.clear()
 
     def text(self, block: CacheBlock) -> tuple[int, ...]:
         """What the commits say the block holds."""
-        return tuple(self.blocks.get(id(block), []))
+        texts: defaultdict[int, list[int]] = defaultdict(list)
+        for _, tick in groupby(self.commits, key=lambda commit: commit.tick):
+            parts = list(tick)
+            for written in (feed for part in parts for feed in part.feeds):
+                texts[id(written.block)] += written.tokens
+            for move in (move for part in parts for move in part.moves):
+                texts[id(move.target)] += texts.pop(id(move.source), [])
+        return tuple(texts[id(block)])
 
 
 def keys_of(engine: Engine, block: CacheBlock) -> Tensor:

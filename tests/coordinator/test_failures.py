@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from functools import partial
 
 import anyio
 import pytest
+import torch
 
 from hogwild_agents.coordinator import CacheCoordinator, Commit, Move, Seat, TickFeed
 from hogwild_agents.engine import CacheBlock, Sampler, SamplingParams
@@ -66,7 +69,7 @@ async def beside_others(
     assert steady == [["a", "c"]] * 4, "the others went on as if nothing had happened"
     for block in blocks.values():
         assert ledger.text(block) == block.tokens
-    return (caught or [None])[0], ledger
+    return next(iter(caught), None), ledger
 
 
 async def test_malformed_feeds_fail_alone(engine: WatchedEngine) -> None:
@@ -246,6 +249,30 @@ async def test_a_forward_that_raises_fails_its_tick_and_later_ticks_go_on(
     assert coordinator.statistics().ticks == 1
 
 
+async def test_a_failed_forward_keeps_no_tensors(
+    engine: WatchedEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Out of memory: what the forward held must go, though the caller looks at the error."""
+    held: list[weakref.ref[torch.Tensor]] = []
+
+    def out_of_memory(*args: object, **kwargs: object) -> None:
+        hidden = torch.zeros(1000)
+        held.append(weakref.ref(hidden))
+        raise MemoryError("no memory left")
+
+    monkeypatch.setattr(engine.model.model, "forward", out_of_memory)
+    gc.disable()
+    try:
+        async with CacheCoordinator(engine) as coordinator:
+            with coordinator.join("a") as seat:
+                with pytest.raises(TickError) as caught:
+                    await seat.submit(feed(engine.block(), 1))
+                assert held[0]() is None
+                assert isinstance(caught.value.__cause__, MemoryError)
+    finally:
+        gc.enable()
+
+
 async def test_logits_that_are_not_numbers_fail_the_tick(engine: WatchedEngine) -> None:
     block = engine.block("a")
     weight = engine.model.get_input_embeddings().weight
@@ -312,7 +339,7 @@ async def test_a_full_cache_fails_who_does_not_fit_in_join_order() -> None:
 async def test_a_full_cache_in_one_seat_leaves_the_others_ticking() -> None:
     with engine_for(max_tokens=13) as engine:
         blocks = {name: engine.block(name) for name in "abc"}
-        error, _ = None, None
+        error: CacheFullError | None = None
         async with CacheCoordinator(engine) as coordinator, anyio.create_task_group() as group:
             alice, bob, carol = (coordinator.join(name) for name in "abc")
             group.start_soon(think, alice, blocks["a"], 4)
@@ -342,7 +369,7 @@ async def test_a_long_feed_that_fails_half_way_keeps_what_was_committed() -> Non
         block = engine.block("b")
         error, ledger = await beside_others(engine, feed(block, *[1] * 15), chunk=4)
         assert isinstance(error, CacheFullError)
-        assert ledger.text(block) == block.tokens == (1,) * 8
+        assert ledger.text(block) == block.tokens == (1,) * 12
 
 
 async def test_views_that_grow_too_long_together(engine: WatchedEngine) -> None:

@@ -8,10 +8,12 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from hogwild_agents.engine import BlockSlice, CacheBlock, Engine, Feed
+from hogwild_agents.engine.rope import Rope
 from hogwild_agents.errors import (
     CacheFullError,
     ClosedError,
@@ -354,7 +356,73 @@ def test_a_prompt_longer_than_the_context_is_refused_before_it_is_run() -> None:
         assert engine.used_tokens == 0
 
 
+@pytest.mark.parametrize(
+    "tokens",
+    [(5, 6), range(5, 7), torch.tensor([5, 6]), np.array([5, 6]), np.array([5, 6], dtype=np.int32)],
+    ids=["tuple", "range", "tensor", "array", "int32"],
+)
+def test_tokens_may_be_any_integers(engine: Engine, tokens: Any) -> None:
+    """They are kept as plain integers: transcripts and samplers read them."""
+    block, plain = engine.block(), engine.block()
+    found = [engine.forward([Feed(block, [block], tokens)]) for _ in range(2)]
+    wanted = [engine.forward([Feed(plain, [plain], [5, 6])]) for _ in range(2)]
+    assert torch.equal(torch.cat(found), torch.cat(wanted))
+    assert block.tokens == (5, 6, 5, 6)
+    assert {type(token) for token in block.tokens} == {int}
+
+
+@pytest.mark.parametrize("tokens", [[5.0], [5, 6.5], ["5"], [None]])
+def test_tokens_that_are_no_integers_are_refused(engine: Engine, tokens: Any) -> None:
+    block = engine.block("Alice")
+    with pytest.raises(FeedError, match="'Alice'"):
+        engine.forward([Feed(block, [block], tokens)])
+    assert (len(block), engine.used_tokens) == (0, 0)
+
+
 # -- blocks
+
+
+def test_a_move_that_fails_half_way_keeps_the_books(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its last layer's keys run out of memory; a run must be able to end in order after that."""
+    source, target = engine.block(), engine.block()
+    engine.forward([Feed(source, [source], [5, 6]), Feed(target, [target], [7])])
+    turn, calls = Rope.turn, 0
+
+    def broken(*args: Any) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise MemoryError
+        return turn(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Rope, "turn", broken)
+        with pytest.raises(MemoryError):
+            engine.move(source, target)
+    engine.check_integrity()
+    assert (source.tokens, target.tokens, engine.used_tokens) == ((5, 6), (7,), 3)
+    expected = Twin(engine, oracle_of("llama"))
+    step, history = expected.block(), expected.block()
+    expected.tick(Write(step, [Entry(step)], [5, 6]), Write(history, [Entry(history)], [7]))
+    expected.move(step, history)
+    expected.tick(Write(step, [Entry(history), Entry(step)], [8]))
+
+
+def test_calls_may_be_made_in_inference_mode(engine: Engine) -> None:
+    """And others outside of it: the cache belongs to no mode."""
+    twin = Twin(engine, oracle_of("llama"))
+    prompt, own = twin.block(), twin.block()
+    with torch.inference_mode():
+        twin.tick(Write(prompt, [Entry(prompt)], [5, 6, 7]))
+    twin.tick(Write(own, [Entry(prompt), Entry(own)], [8]))
+    with torch.inference_mode():
+        twin.move(own, prompt)
+    with torch.enable_grad():
+        twin.tick(Write(own, [Entry(prompt), Entry(own)], [9, 10]))
+    twin.move(own, prompt)
+    twin.tick(Write(own, [Entry(prompt), Entry(own)], [11]))
 
 
 def test_a_fork_goes_its_own_way(engine: Engine) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from hogwild_agents.engine import Engine, Feed
+from hogwild_agents.engine import Engine, Feed, attention, pool
 from hogwild_agents.errors import UnsupportedModelError
 from tests.engine.families import OTHERS, QUICK, SUPPORTED
 from tests.engine.schedules import TeamSchedule, Tokens, run_chaos
@@ -45,6 +48,37 @@ def test_teams_in_any_layout(family: str, data: st.DataObject) -> None:
 def test_any_views_and_calls(family: str, data: st.DataObject) -> None:
     with Twin.of(family) as twin:
         run_chaos(twin, data.draw)
+
+
+@MODERATE
+@given(data=st.data())
+def test_a_cache_of_many_small_slabs(data: st.DataObject) -> None:
+    """Blocks that lie in pieces, in slabs that were added one by one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pool, "FIRST_SLAB", 3)
+        with (
+            Engine(fresh_llama(), verify=False) as engine,
+            Twin(engine, oracle_of("llama")) as twin,
+        ):
+            TeamSchedule(twin, data.draw).run()
+            run_chaos(twin, data.draw)
+
+
+@MODERATE
+@given(data=st.data())
+def test_attention_as_other_devices_compute_it(data: st.DataObject) -> None:
+    """The kernel for the CPU aside: plain matrix products, as on a GPU."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(attention, "_has_flash", lambda queries, values: False)
+        with Twin.of("llama") as twin:
+            TeamSchedule(twin, data.draw).run()
+            run_chaos(twin, data.draw)
+
+
+@functools.cache
+def fresh_llama() -> Any:
+    """A model for engines that are made anew for each example."""
+    return SUPPORTED["llama"].build()
 
 
 @pytest.mark.sweep

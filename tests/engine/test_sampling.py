@@ -18,7 +18,7 @@ from tests.engine.schedules import Tokens
 from tests.engine.twin import engine_of
 
 LOGITS = torch.tensor([2.0, 1.5, 1.0, 0.0, -0.5, -1.0, -3.0, 0.5])
-DRAWS = 1000
+DRAWS = 600
 
 Context = Callable[[], Sequence[int]]
 
@@ -140,6 +140,20 @@ def test_the_context_is_asked_for_only_where_it_counts() -> None:
 
 def test_a_bias_may_be_a_whole_number() -> None:
     assert one(SamplingParams(temperature=0, bias={3: 5})).token == 3
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_ban_of_every_token_is_an_error(temperature: float) -> None:
+    """Nothing is left to choose; a banned token must not be chosen in its place."""
+    params = SamplingParams(temperature=temperature, banned=frozenset(range(len(LOGITS))))
+    with pytest.raises(ConfigError, match="banned"):
+        one(params)
+
+
+@pytest.mark.parametrize("token", [-1, len(LOGITS)])
+def test_a_bias_for_no_token_is_named(token: int) -> None:
+    with pytest.raises(ConfigError, match=rf"bias.*{token}"):
+        one(SamplingParams(bias={token: 1.0}))
 
 
 def test_rows_do_not_influence_each_other() -> None:

@@ -104,9 +104,7 @@ def word_piece() -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.WordPiece(unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=260, special_tokens=SPECIAL, show_progress=False
-    )
+    trainer = trainers.WordPieceTrainer(vocab_size=260, special_tokens=SPECIAL, show_progress=False)
     tokenizer.train_from_iterator(CORPUS, trainer)
     return wrap(tokenizer)
 
@@ -132,12 +130,14 @@ def whole_words() -> PreTrainedTokenizerFast:
     return wrap(tokenizer)
 
 
-class PythonTokenizer(PreTrainedTokenizer):  # type: ignore[misc]
+class PythonTokenizer(PreTrainedTokenizer):
     """A tokenizer without the ``tokenizers`` library; each piece of its vocabulary is bytes."""
 
     def __init__(self, pieces: list[bytes]) -> None:
         self.pieces = {piece.decode("latin-1"): index for index, piece in enumerate(pieces)}
-        super().__init__(eos_token="</s>", bos_token="<s>")
+        self.spellings = dict(enumerate(self.pieces))
+        untyped: Any = super().__init__
+        untyped(eos_token="</s>", bos_token="<s>")
 
     @property
     def vocab_size(self) -> int:
@@ -146,14 +146,14 @@ class PythonTokenizer(PreTrainedTokenizer):  # type: ignore[misc]
     def get_vocab(self) -> dict[str, int]:
         return self.pieces | self.added_tokens_encoder
 
-    def _tokenize(self, text: str) -> list[str]:
+    def _tokenize(self, text: Any, **options: Any) -> list[str]:
         return [chr(byte) for byte in text.encode()]
 
     def _convert_token_to_id(self, token: str) -> int:
         return self.pieces[token]
 
-    def _convert_id_to_token(self, index: int) -> str | None:
-        return next((piece for piece, found in self.pieces.items() if found == index), None)
+    def _convert_id_to_token(self, index: int) -> str:
+        return self.spellings[index]
 
     def convert_tokens_to_string(self, tokens: list[str]) -> str:
         return "".join(tokens).encode("latin-1", "replace").decode("utf-8", "replace")
@@ -172,9 +172,11 @@ def python_pieces() -> list[bytes]:
 
 
 def wrap(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
-    return PreTrainedTokenizerFast(
+    untyped: Any = PreTrainedTokenizerFast
+    made: PreTrainedTokenizerFast = untyped(
         tokenizer_object=tokenizer, unk_token="<unk>", bos_token="<s>", eos_token="</s>"
     )
+    return made
 
 
 _LETTERS = r"\p{L}+|\p{N}| |[^\p{L}\p{N} \n]+"
@@ -203,3 +205,8 @@ ANY_TEXT = tuple(k for k in KINDS if k.startswith(("byte level", "sentencepiece"
 def tokenizer_of(kind: str) -> PreTrainedTokenizerBase:
     """One tokenizer of a kind; made once."""
     return MAKERS[kind]()
+
+
+def id_of(tokenizer: PreTrainedTokenizerBase, piece: str) -> int:
+    """The id of one piece of the vocabulary."""
+    return tokenizer.get_vocab()[piece]

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tokenizers import Tokenizer as Backend
-from tokenizers import decoders, models, pre_tokenizers
+from tokenizers import Tokenizer as Backend, decoders, models, pre_tokenizers
 
-from hogwild_agents.chat import encode_prompt
+from hogwild_agents.chat import encode_prompt, opens_think
 from hogwild_agents.errors import ChatTemplateError, ModelError
-from tests.text.kinds import tokenizer_of, wrap
+from tests.text.kinds import id_of, tokenizer_of, wrap
 
 CHATML = (
     "{% for m in messages %}<|start|>{{ m.role }}\n{{ m.content }}<|end|>\n{% endfor %}"
@@ -40,9 +39,8 @@ def prompt_text(tokenizer: Any, system: str, user: str) -> str:
 
 def test_the_template_is_rendered_and_think_is_opened() -> None:
     text = prompt_text(chat_tokenizer(CHATML), "Rules.", "1 + 1?")
-    assert text == (
-        "<|start|>system\nRules.<|end|>\n<|start|>user\n1 + 1?<|end|>\n<|start|>assistant\n<think>\n"
-    )
+    head = "<|start|>system\nRules.<|end|>\n<|start|>user\n1 + 1?<|end|>\n"
+    assert text == f"{head}<|start|>assistant\n<think>\n"
 
 
 def test_the_ids_are_those_of_the_template_itself() -> None:
@@ -105,7 +103,7 @@ def test_control_tokens_are_plain_text_for_sentencepiece_too() -> None:
     tokenizer = tokenizer_of("sentencepiece with prefix")
     tokenizer.chat_template = CHATML.replace("<|start|>", "<s>").replace("<|end|>", "</s>")
     ids = encode_prompt(tokenizer, system="", user="hello </s>, Bob.")
-    assert ids.count(tokenizer.convert_tokens_to_ids("</s>")) == 1
+    assert ids.count(id_of(tokenizer, "</s>")) == 1
     assert "user\nhello </s>, Bob.</s>" in tokenizer.decode(ids)
 
 
@@ -149,3 +147,11 @@ def test_several_templates_without_a_default_are_told() -> None:
 def test_of_several_templates_the_default_is_taken() -> None:
     tokenizer = chat_tokenizer({"default": CHATML, "tools": ""})
     assert prompt_text(tokenizer, "", "1 + 1?").startswith("<|start|>user\n1 + 1?")
+
+
+def test_whether_a_template_opens_think_can_be_asked() -> None:
+    opened = CHATML.replace("assistant\n{% endif", "assistant\n<think>\n{% endif")
+    assert not opens_think(chat_tokenizer(CHATML))
+    assert opens_think(chat_tokenizer(opened))
+    with pytest.raises(ChatTemplateError, match="no chat template"):
+        opens_think(chat_tokenizer(None))

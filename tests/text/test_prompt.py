@@ -104,7 +104,9 @@ def test_a_broken_file_is_told(tmp_path: Path, content: str, match: str) -> None
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["{{ a }}", "{{ 1 / 0 }}", "{{ ''.__class__.mro() }}", "{{ 1 + '' }}"])
+@pytest.mark.parametrize(
+    "text", ["{{ a }}", "{{ 1 / 0 }}", "{{ ''.__class__.mro() }}", "{{ 1 + '' }}"]
+)
 def test_a_template_that_fails_is_told(text: str) -> None:
     with pytest.raises(ConfigError, match="cannot be rendered"):
         Prompt(name="x", description="", text=text).render(b=1)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 import time
+from itertools import pairwise
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from hogwild_agents.steps import SENTENCE_ENDS, StepScanner, step_end
 
@@ -73,7 +73,9 @@ def test_steps_that_go_on(text: str) -> None:
     assert step_end(text) is None
 
 
-@pytest.mark.parametrize("mark", [".", "?", "!", "。", "？", "！", "؟", "۔", "।", "։", "።", "។", "…", "‽"])
+@pytest.mark.parametrize(
+    "mark", [".", "?", "!", "。", "？", "！", "؟", "۔", "।", "։", "።", "។", "…", "‽"]
+)
 def test_sentences_end_in_any_script(mark: str) -> None:
     assert mark in SENTENCE_ENDS
     assert step_end(f"a{mark}\n\n") == 4
@@ -94,7 +96,7 @@ TEXTS = st.lists(PIECES, max_size=25).map("".join)
 def test_the_scanner_equals_the_plain_function(text: str, cuts: list[int]) -> None:
     scanner = StepScanner()
     edges = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
-    for low, high in zip(edges, edges[1:], strict=False):
+    for low, high in pairwise(edges):
         found = scanner.push(text[low:high])
         assert found == step_end(text[:high])
         if found is not None:

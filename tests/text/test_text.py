@@ -7,10 +7,8 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from tokenizers import Tokenizer as Backend
-from tokenizers import decoders, models, pre_tokenizers
+from hypothesis import given, settings, strategies as st
+from tokenizers import Tokenizer as Backend, decoders, models, pre_tokenizers
 
 from hogwild_agents.steps import step_end
 from hogwild_agents.text import (
@@ -148,6 +146,7 @@ def test_every_token_with_a_hash_is_banned_and_no_other(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=30)
 @given(text=st.text("ab .\n*[]:你好Üï", max_size=20))
 def test_text_without_a_hash_can_still_be_written(kind: str, text: str) -> None:
     tokenizer = tokenizer_of(kind)
@@ -158,7 +157,9 @@ def test_word_pieces_are_not_banned_for_their_mark() -> None:
     tokenizer = tokenizer_of("word piece")
     marked = {token for piece, token in tokenizer.get_vocab().items() if piece.startswith("##")}
     assert marked
-    assert marked.isdisjoint(banned_while_reasoning(tokenizer) - {tokenizer.convert_tokens_to_ids("#")})
+    assert marked.isdisjoint(
+        banned_while_reasoning(tokenizer) - {tokenizer.convert_tokens_to_ids("#")}
+    )
 
 
 def test_the_hash_as_a_byte_token_is_banned() -> None:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import Any, cast
 
 import pytest
-from hypothesis import assume, given
-from hypothesis import strategies as st
+from hypothesis import assume, given, settings, strategies as st
 from transformers import PreTrainedTokenizerBase
 
 from hogwild_agents.text import TextStream, Tokenizer, decode
-from tests.text.kinds import ANY_TEXT, KINDS, tokenizer_of
+from tests.text.kinds import ANY_TEXT, KINDS, id_of, tokenizer_of
 
-TEXTS = st.text(st.sampled_from(list("ab .\n#*Ünaïве你好。💔🙂\u200d\ufffd")), max_size=40) | st.text(max_size=20)
+TEXTS = st.text(
+    st.sampled_from(list("ab .\n#*Ünaïве你好。💔🙂\u200d\ufffd")), max_size=40
+) | st.text(max_size=20)
 
 
 def ids_of(tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -23,7 +25,7 @@ def ids_of(tokenizer: PreTrainedTokenizerBase) -> list[int]:
 def streamed(tokenizer: PreTrainedTokenizerBase, ids: list[int], cuts: list[int]) -> list[str]:
     stream = TextStream(tokenizer)
     edges = [0, *sorted(cut for cut in cuts if cut <= len(ids)), len(ids)]
-    pieces = [stream.push(ids[low:high]) for low, high in zip(edges, edges[1:], strict=False)]
+    pieces = [stream.push(ids[low:high]) for low, high in pairwise(edges)]
     return [*pieces, stream.flush()]
 
 
@@ -52,6 +54,7 @@ def test_any_ids_give_the_text_of_decode(kind: str, data: st.DataObject) -> None
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=40)
 @given(text=TEXTS, cuts=st.lists(st.integers(0, 60), max_size=6))
 def test_encoded_text_comes_back(kind: str, text: str, cuts: list[int]) -> None:
     tokenizer = tokenizer_of(kind)
@@ -63,6 +66,7 @@ def test_encoded_text_comes_back(kind: str, text: str, cuts: list[int]) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=40)
 @given(text=TEXTS.filter(lambda text: "\ufffd" not in text))
 def test_split_characters_never_show(kind: str, text: str) -> None:
     tokenizer = tokenizer_of(kind)
@@ -73,6 +77,7 @@ def test_split_characters_never_show(kind: str, text: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_pieces_do_not_depend_on_how_ids_are_pushed(kind: str, data: st.DataObject) -> None:
     tokenizer = tokenizer_of(kind)
@@ -99,7 +104,7 @@ def test_the_bytes_of_a_character_come_with_the_last() -> None:
 
 
 def bytes_of(tokenizer: PreTrainedTokenizerBase, data: bytes) -> list[int]:
-    return [tokenizer.convert_tokens_to_ids(f"<0x{byte:02X}>") for byte in data]
+    return [id_of(tokenizer, f"<0x{byte:02X}>") for byte in data]
 
 
 def test_a_run_of_bytes_keeps_what_was_complete_when_it_breaks() -> None:
@@ -107,7 +112,7 @@ def test_a_run_of_bytes_keeps_what_was_complete_when_it_breaks() -> None:
     stream = TextStream(tokenizer)
     pieces = [stream.push(token) for token in bytes_of(tokenizer, b"\n\xe4\xbd\xffA\n")]
     assert pieces == ["\n", "", "", "\ufffd\ufffd\ufffd", "\ufffd", "\ufffd"]
-    after = tokenizer.convert_tokens_to_ids("▁")
+    after = id_of(tokenizer, "▁")
     assert stream.push([after, *bytes_of(tokenizer, b"A\xe4")]) == " A"
     assert stream.flush() == "\ufffd"
 
@@ -145,7 +150,9 @@ class Counting:
         self.tokenizer = tokenizer
         self.count = 0
 
-    def decode(self, token_ids: list[int], skip_special_tokens: bool = False, **options: Any) -> Any:
+    def decode(
+        self, token_ids: list[int], skip_special_tokens: bool = False, **options: Any
+    ) -> Any:
         self.count += len(token_ids)
         return self.tokenizer.decode(token_ids, skip_special_tokens, **options)
 
@@ -166,7 +173,7 @@ HARD = {
 
 @pytest.mark.parametrize("case", HARD)
 def test_work_per_token_does_not_grow(case: str) -> None:
-    """The second half of a text is no more work than the first, also where no text comes for long."""
+    """The second half of a text is no more work than the first, even if no text comes for long."""
     kind, text = HARD[case]
     tokenizer = tokenizer_of(kind)
     ids = tokenizer.encode(text or "é", add_special_tokens=False)

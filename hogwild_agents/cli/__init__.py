@@ -1,0 +1,1 @@
+"""The command ``hogwild``: runs, replays, facts about models, evaluation."""

@@ -1,0 +1,280 @@
+"""The console entry: options and exit codes. What is heavy is imported inside the commands.
+
+Exit codes: 0 for an answer, 1 for a run that ended in order without one, 2 for what cannot be
+done (one sentence on stderr), 130 after Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hogwild_agents.cli import options as opt
+from hogwild_agents.errors import ConfigError, HogwildError, ProblemError
+
+FAILED = 2
+INTERRUPTED = 130
+EVAL_BUDGET = 512
+
+app = typer.Typer(
+    name="hogwild",
+    help="Teams of language-model workers that think in parallel in one shared attention cache.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+model_app = typer.Typer(help="Facts about models.", no_args_is_help=True)
+app.add_typer(model_app, name="model")
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    sys.exit(call(sys.argv[1:]))
+
+
+def call(arguments: list[str]) -> int:
+    """Run the command line with these arguments and return the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    try:
+        return int(app(arguments, prog_name="hogwild", standalone_mode=False) or 0)
+    except HogwildError as error:
+        return _fail(str(error))
+    except (KeyboardInterrupt, typer.Abort):
+        return INTERRUPTED
+    except Exception as error:
+        # What is wrong with an option is told by click, or by typer's copy of it.
+        if not hasattr(error, "format_message"):
+            raise
+        message = str(error.format_message()).strip()
+        return _fail(_usage_error(error, message)) if message else FAILED
+
+
+def _fail(sentence: str) -> int:
+    print(f"hogwild: {' '.join(sentence.split())}", file=sys.stderr)
+    return FAILED
+
+
+def _usage_error(error: Any, message: str) -> str:
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "hogwild"
+    return f"{message.rstrip('.')}: see `{path} --help`."
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib import metadata
+
+        print(f"hogwild-agents {metadata.version('hogwild-agents')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _hogwild(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_version, is_eager=True, metavar="", help="Show the version."
+        ),
+    ] = False,
+) -> None:
+    del version
+
+
+@app.command("run")
+def _run(
+    problem: opt.Problem = None,
+    file: opt.File = None,
+    config: opt.Config = None,
+    workers: opt.Workers = None,
+    worker: opt.Worker = None,
+    layout: opt.Layout = None,
+    budget: opt.Budget = None,
+    prompt: opt.Prompt = None,
+    policy: opt.Policy = None,
+    no_policies: opt.NoPolicies = False,
+    check_every: opt.CheckEvery = None,
+    max_answer_tokens: opt.MaxAnswerTokens = None,
+    seed: opt.Seed = None,
+    temperature: opt.Temperature = None,
+    top_k: opt.TopK = None,
+    top_p: opt.TopP = None,
+    min_p: opt.MinP = None,
+    repetition_penalty: opt.RepetitionPenalty = None,
+    model: opt.Model = None,
+    revision: opt.Revision = None,
+    device: opt.Device = None,
+    dtype: opt.Dtype = None,
+    cache_tokens: opt.CacheTokens = None,
+    save: opt.Save = None,
+    quiet: opt.Quiet = False,
+    as_json: opt.AsJson = False,
+    plain: opt.Plain = False,
+) -> int:
+    """Let a team solve a problem.
+
+    Exits with 0 for an answer, 1 without one, 2 if it cannot be done, 130 after Ctrl-C.
+    """
+    given: dict[str, object] = {
+        "problem": _read_problem(problem, file),
+        "workers": _workers(workers, worker),
+        "layout": layout,
+        "budget": budget,
+        "prompt": prompt,
+        "policies": _policies(policy, no_policies),
+        "check_every": check_every,
+        "max_answer_tokens": max_answer_tokens,
+        "seed": seed,
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "min_p": min_p,
+        "repetition_penalty": repetition_penalty,
+        "model": model,
+        "revision": revision,
+        "device": device,
+        "dtype": dtype,
+        "cache_tokens": cache_tokens,
+        "save": save,
+    }
+    from hogwild_agents.config import RunConfig
+
+    base = RunConfig() if config is None else RunConfig.load(config)
+    settings = base.override(_only_given(given))
+
+    from hogwild_agents.cli import run
+
+    return run.run(settings, run.Output(quiet=quiet, as_json=as_json, plain=plain))
+
+
+def _read_problem(problem: str | None, file: Path | None) -> str | None:
+    if file is None and problem != "-":
+        return problem
+    if file is not None and problem is not None:
+        raise ConfigError("There are two problems, an argument and --file: leave one of them out.")
+    try:
+        return sys.stdin.read() if file is None else file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ProblemError(
+            f"The problem's file {str(file)!r} cannot be read ({error.strerror}): name a text file."
+        ) from error
+    except UnicodeDecodeError as error:
+        name = "standard input" if file is None else f"file {str(file)!r}"
+        raise ProblemError(f"The problem's {name} is no UTF-8 text: convert it first.") from error
+
+
+def _workers(number: int | None, each: list[str] | None) -> object:
+    if not each:
+        return number
+    if number is not None:
+        raise ConfigError("--workers and --worker exclude each other: leave one of them out.")
+    nameless = next((text for text in each if not text.partition(":")[0].strip()), None)
+    if nameless is not None:
+        raise ConfigError(f"--worker {nameless!r} has no name: write NAME or NAME:ROLE.")
+    parts = (text.partition(":") for text in each)
+    return tuple({"name": name.strip(), "role": role.strip()} for name, _, role in parts)
+
+
+def _policies(each: list[str] | None, none: bool) -> tuple[str, ...] | None:
+    if none and each:
+        raise ConfigError("--policy and --no-policies exclude each other: leave one of them out.")
+    return () if none else tuple(each) if each else None
+
+
+@app.command("replay")
+def _replay(
+    transcript: opt.Transcript,
+    speed: opt.Speed = 1.0,
+    no_delay: opt.NoDelay = False,
+    partial: opt.Partial = False,
+    plain: opt.Plain = False,
+) -> int:
+    """Show a run again, from its transcript; no model is needed."""
+    from hogwild_agents.cli import replay
+
+    return replay.replay(
+        transcript, speed=None if no_delay else speed, partial=partial, plain=plain
+    )
+
+
+@app.command("eval")
+def _eval(
+    problems: opt.Problems = None,
+    file: opt.ProblemFile = None,
+    seeds: opt.Seeds = "0",
+    workers: opt.Teams = "1,2,3,4",
+    layout: opt.Layouts = None,
+    no_isolated: opt.NoIsolated = False,
+    concurrency: opt.Concurrency = 16,
+    config: opt.Config = None,
+    budget: opt.EvalBudget = None,
+    check_every: opt.CheckEvery = None,
+    temperature: opt.Temperature = None,
+    model: opt.Model = None,
+    device: opt.Device = None,
+    dtype: opt.Dtype = None,
+    as_json: opt.AsJson = False,
+) -> int:
+    """Measure teams on many problems: accuracy, ticks, and the ratio to one worker.
+
+    Without --file these are held-out problems of the bundled model's little language.
+    """
+    from hogwild_agents.config import RunConfig
+
+    given: dict[str, object] = {
+        "budget": budget,
+        "check_every": check_every,
+        "temperature": temperature,
+        "model": model,
+        "device": device,
+        "dtype": dtype,
+    }
+    base = RunConfig(budget=EVAL_BUDGET) if config is None else RunConfig.load(config)
+    settings = base.override(_only_given(given))
+    for name in layout or ():
+        settings.override({"layout": name})  # raises if there is none
+
+    from hogwild_agents.cli import evaluate
+
+    plan = evaluate.Plan(
+        problems=problems,
+        file=file,
+        seeds=evaluate.parse_numbers(seeds, "--seeds", least=0),
+        teams=evaluate.parse_numbers(workers, "--workers", least=1),
+        layouts=tuple(dict.fromkeys(layout or ["combined"])),
+        isolated=not no_isolated,
+        concurrency=concurrency,
+    )
+    return evaluate.evaluate(settings, plan, as_json=as_json)
+
+
+@model_app.command("info")
+def _model_info(
+    name: opt.ModelName = "bundled",
+    revision: opt.Revision = None,
+    device: opt.Device = None,
+    dtype: opt.Dtype = None,
+    as_json: opt.AsJson = False,
+) -> int:
+    """Load a model and say what it is."""
+    from hogwild_agents.config import RunConfig
+
+    given: dict[str, object] = {
+        "model": name,
+        "revision": revision,
+        "device": device,
+        "dtype": dtype,
+    }
+    config = RunConfig().override(_only_given(given))
+
+    from hogwild_agents.cli import model
+
+    return model.info(config, as_json=as_json)
+
+
+def _only_given(values: dict[str, object]) -> dict[str, object]:
+    return {name: value for name, value in values.items() if value is not None}

@@ -1,0 +1,357 @@
+"""``hogwild eval``: many problems, several teams, one coordinator; accuracy and ticks."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio
+from pydantic import BaseModel, ConfigDict, ValidationError
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from hogwild_agents.cli.intervals import Estimate, mean, proportion, ratio
+from hogwild_agents.cli.run import INTERRUPTED, build_team, check_policies, loaded
+from hogwild_agents.config import RunConfig
+from hogwild_agents.errors import ConfigError, HogwildError, ProblemError, RunError
+
+if TYPE_CHECKING:
+    from hogwild_agents import CacheCoordinator, LanguageModel
+
+
+class Task(BaseModel):
+    """A problem with its answer; a line of a file of problems.
+
+    Attributes:
+        problem: what the team is given.
+        answer: what the box must hold, as a string.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    problem: str
+    answer: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What is measured.
+
+    Attributes:
+        problems: how many for each seed; None for all of a file.
+        file: JSON lines of problems and answers; None for the bundled model's held-out ones.
+        seeds: each draws its own problems, if they are drawn, and seeds its own runs.
+        teams: the numbers of workers.
+        layouts: every team is measured in each.
+        isolated: also measure the largest team with workers that do not see each other.
+        concurrency: how many runs share the coordinator at a time.
+    """
+
+    problems: int | None = None
+    file: Path | None = None
+    seeds: tuple[int, ...] = (0,)
+    teams: tuple[int, ...] = (1, 2, 3, 4)
+    layouts: tuple[str, ...] = ("combined",)
+    isolated: bool = True
+    concurrency: int = 16
+
+    @property
+    def arms(self) -> tuple[Arm, ...]:
+        """What is compared, in the order of the table."""
+        arms = [Arm(layout, team) for layout in self.layouts for team in self.teams]
+        if self.isolated:
+            arms.append(Arm("isolated", max(self.teams)))
+        return tuple(dict.fromkeys(arms))
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A kind of team."""
+
+    layout: str
+    workers: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """One run.
+
+    Attributes:
+        arm: the kind of team.
+        seed: of the run.
+        task: which of the seed's problems.
+        correct: whether the answer is right, as a string.
+        ticks: until it ended.
+        reason: why it ended.
+    """
+
+    arm: Arm
+    seed: int
+    task: int
+    correct: bool
+    ticks: int
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """What an arm comes to; intervals are 95 %.
+
+    Attributes:
+        layout, workers: the arm.
+        runs: how many ended.
+        accuracy: share of right answers (Wilson).
+        ticks: per run (bootstrap).
+        ratio: of its ticks to those of one worker on the same problems (paired bootstrap); None
+            without such an arm.
+        accuracy_by_seed: share of right answers for each seed.
+        reasons: how many runs ended for which reason.
+    """
+
+    layout: str
+    workers: int
+    runs: int
+    accuracy: Estimate
+    ticks: Estimate
+    ratio: Estimate | None
+    accuracy_by_seed: dict[int, float]
+    reasons: dict[str, int]
+
+
+def evaluate(config: RunConfig, plan: Plan, *, as_json: bool) -> int:
+    """Measure, and print a table or one JSON object; return the exit code.
+
+    Raises:
+        HogwildError: something was asked for that cannot be.
+    """
+    check_policies(config)
+    tasks = {seed: _tasks(plan, config.model, seed) for seed in plan.seeds}
+    outcomes: list[Outcome] = []
+    began = time.monotonic()
+    with loaded(config, quiet=False) as model:
+        whole = anyio.run(_measure, config, plan, tasks, model, outcomes)
+    scores = score(outcomes, plan.arms)
+    seconds = time.monotonic() - began
+    if as_json:
+        known = {"model": config.model, "budget": config.budget, "seeds": plan.seeds}
+        print(json.dumps({**known, "seconds": seconds, "arms": [asdict(one) for one in scores]}))
+    else:
+        console = Console(highlight=False)
+        console.print(_table(scores))
+        console.print(_caption(config, plan, len(outcomes), seconds), style="bright_black")
+    return 0 if whole else INTERRUPTED
+
+
+# -- problems
+
+
+def _tasks(plan: Plan, model: str, seed: int) -> list[Task]:
+    if plan.file is not None:
+        return _read(plan.file)[: plan.problems]
+    if model != "bundled":
+        raise ProblemError(
+            f"There are no problems for {model!r}: give --file with JSON lines such as "
+            '{"problem": "...", "answer": "..."}.'
+        )
+    from hogwild_agents.bundled.task import held_out_problems
+
+    drawn = held_out_problems(plan.problems or 500, seed)
+    return [Task(problem=one.text, answer=one.answer) for one in drawn]
+
+
+def _read(path: Path) -> list[Task]:
+    try:
+        rows = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ProblemError(
+            f"The problems in {str(path)!r} cannot be read ({error}): name a file of JSON lines."
+        ) from error
+    tasks = []
+    for number, row in enumerate(rows, 1):
+        try:
+            tasks.append(Task.model_validate_json(row))
+        except ValidationError as error:
+            raise ProblemError(
+                f"Line {number} of {str(path)!r} is no problem ({error.errors()[0]['msg']}): write "
+                '{"problem": "...", "answer": "..."}.'
+            ) from error
+    if not tasks:
+        raise ProblemError(f"There are no problems in {str(path)!r}: write one on each line.")
+    return tasks
+
+
+# -- runs
+
+
+async def _measure(
+    config: RunConfig,
+    plan: Plan,
+    tasks: dict[int, list[Task]],
+    model: LanguageModel,
+    outcomes: list[Outcome],
+) -> bool:
+    """Run everything; return False if a signal broke it off."""
+    from hogwild_agents import CacheCoordinator
+
+    jobs = [
+        (arm, seed, number, task)
+        for arm in plan.arms
+        for seed in plan.seeds
+        for number, task in enumerate(tasks[seed])
+    ]
+    places = anyio.Semaphore(plan.concurrency)
+    failures: list[HogwildError] = []
+    bar = _bar()
+    line = bar.add_task("", total=len(jobs))
+    coordinator = CacheCoordinator(model.engine)
+
+    async def work(arm: Arm, seed: int, number: int, task: Task) -> None:
+        try:
+            outcomes.append(await _solve(config, arm, seed, number, task, model, coordinator))
+        except HogwildError as error:
+            failures.append(error)
+            runs.cancel_scope.cancel()
+        finally:
+            places.release()
+        bar.update(line, advance=1, description=f"{arm.layout} × {arm.workers}")
+
+    with bar:
+        async with coordinator, anyio.create_task_group() as group:
+            group.start_soon(_heed_signals, group.cancel_scope)
+            async with anyio.create_task_group() as runs:
+                for job in jobs:
+                    await places.acquire()
+                    runs.start_soon(work, *job)
+            group.cancel_scope.cancel()
+    if failures:
+        raise failures[0]
+    return len(outcomes) == len(jobs)
+
+
+async def _solve(
+    config: RunConfig,
+    arm: Arm,
+    seed: int,
+    number: int,
+    task: Task,
+    model: LanguageModel,
+    coordinator: CacheCoordinator,
+) -> Outcome:
+    settings = config.override({"workers": arm.workers, "layout": arm.layout, "seed": seed})
+    team = build_team(settings, model, coordinator=coordinator)
+    try:
+        result = await team.solve(task.problem)
+    except RunError as error:
+        if error.result is None:
+            raise
+        result = error.result
+    return Outcome(
+        arm=arm,
+        seed=seed,
+        task=number,
+        correct=result.answer is not None and result.answer.strip() == task.answer.strip(),
+        ticks=result.ticks,
+        reason=result.reason,
+    )
+
+
+async def _heed_signals(scope: anyio.CancelScope) -> None:
+    if sys.platform == "win32":
+        return  # no receiver there: Ctrl-C raises KeyboardInterrupt
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async for _ in signals:
+            scope.cancel()
+
+
+# -- scores
+
+
+def score(outcomes: Sequence[Outcome], arms: Iterable[Arm]) -> list[Score]:
+    """Return the scores of the arms that have outcomes."""
+    by_arm = {arm: [one for one in outcomes if one.arm == arm] for arm in arms}
+    single = next((by_arm[arm] for arm in by_arm if arm.workers == 1 and by_arm[arm]), [])
+    base = {(one.seed, one.task): one.ticks for one in single}
+    return [_score(arm, runs, base) for arm, runs in by_arm.items() if runs]
+
+
+def _score(arm: Arm, runs: Sequence[Outcome], base: dict[tuple[int, int], int]) -> Score:
+    pairs = [(one.ticks, base[one.seed, one.task]) for one in runs if (one.seed, one.task) in base]
+    seeds = sorted({one.seed for one in runs})
+    right = {seed: [one.correct for one in runs if one.seed == seed] for seed in seeds}
+    reasons = sorted({one.reason for one in runs})
+    return Score(
+        layout=arm.layout,
+        workers=arm.workers,
+        runs=len(runs),
+        accuracy=proportion(sum(one.correct for one in runs), len(runs)),
+        ticks=mean([one.ticks for one in runs]),
+        ratio=ratio(pairs) if pairs else None,
+        accuracy_by_seed={seed: sum(values) / len(values) for seed, values in right.items()},
+        reasons={reason: sum(one.reason == reason for one in runs) for reason in reasons},
+    )
+
+
+def _table(scores: Iterable[Score]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for name in ("Team", "Accuracy", "Ticks", "Ratio to one"):
+        table.add_column(name, no_wrap=True)
+    for one in scores:
+        alone = one.workers == 1
+        table.add_row(
+            f"{one.layout} × {one.workers}",
+            one.accuracy.scaled(100).show(1, " %"),
+            one.ticks.show(1),
+            "" if one.ratio is None else "1" if alone else one.ratio.show(2),
+        )
+    return table
+
+
+def _caption(config: RunConfig, plan: Plan, runs: int, seconds: float) -> str:
+    return (
+        f"\n{runs:,} runs of {config.model} in {seconds:,.0f} s, at most {config.budget:,} ticks "
+        f"each; seeds {', '.join(map(str, plan.seeds))}.\nIn brackets 95 % intervals: Wilson’s; "
+        "bootstrap, for the ratio paired by problem."
+    )
+
+
+def _bar() -> Progress:
+    console = Console(stderr=True)
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+
+
+def parse_numbers(text: str, option: str, *, least: int) -> tuple[int, ...]:
+    """Read ``1,2,4``.
+
+    Raises:
+        ConfigError: it is no list of different numbers from ``least`` on.
+    """
+    try:
+        numbers = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if not numbers or min(numbers) < least or len(set(numbers)) < len(numbers):
+        raise ConfigError(
+            f"{option} cannot be {text!r}: write different numbers from {least} on, such as 1,2,4."
+        )
+    return numbers

@@ -1,0 +1,196 @@
+"""RunConfig: everything that can be said about a run, from a TOML file and the command line.
+
+A file holds the same names as the command's options, without dashes::
+
+    model = "bundled"
+    layout = "combined"
+    budget = 2048
+    workers = ["Alice", {name = "Bob", role = "I check what the others write."}]
+    policies = ["stop-on-answer", "finisher"]
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from hogwild_agents.errors import ConfigError
+
+__all__ = ["LayoutName", "RunConfig", "WorkerConfig", "worker_names"]
+
+LayoutName = Literal["combined", "contiguous", "interleaved", "isolated"]
+
+NAMES = ("Alice", "Bob", "Carol", "Dave", "Erin", "Frank", "Grace", "Heidi")
+
+Name = Annotated[str, Field(min_length=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+def worker_names(number: int) -> tuple[str, ...]:
+    """Return the default names of so many workers; beyond the eighth they are numbered."""
+    numbered = tuple(f"Worker{index}" for index in range(len(NAMES) + 1, number + 1))
+    return NAMES[:number] + numbered
+
+
+class WorkerConfig(BaseModel):
+    """One worker.
+
+    Attributes:
+        name: how the others call it.
+        role: what it alone is told; empty for nothing.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Name
+    role: str = ""
+
+
+class RunConfig(BaseModel):
+    """What a run is made of; None leaves a value to the model's own defaults.
+
+    Attributes:
+        problem: what the team works on.
+        model: ``bundled``, a hub id or a folder.
+        revision: of a hub id.
+        device: such as ``cpu`` or ``cuda:1``; ``auto`` takes a GPU if there is one.
+        dtype: such as ``float32`` or ``bfloat16``; ``auto`` takes the checkpoint's.
+        cache_tokens: how many tokens the cache may hold; None for no bound.
+        prompt: the name of a prompt, or a file.
+        workers: how many, or who.
+        layout: what a worker sees of the others.
+        budget: how many ticks the team may think.
+        seed: of all the workers' random states.
+        temperature, top_k, top_p, min_p, repetition_penalty: how tokens are sampled.
+        policies: their names; ``module:Class`` for one of your own.
+        check_every: how many tokens of a worker lie between two redundancy checks.
+        max_answer_tokens: how long the finisher's answer may be.
+        save: where the transcript goes; None for nowhere.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    problem: str | None = None
+    model: Name = "bundled"
+    revision: str | None = None
+    device: Name = "auto"
+    dtype: Name = "auto"
+    cache_tokens: Count | None = None
+    prompt: Name = "collaborate"
+    workers: Count | tuple[WorkerConfig, ...] = 3
+    layout: LayoutName = "combined"
+    budget: Count = 4096
+    seed: Annotated[int, Field(ge=0)] = 0
+    temperature: Annotated[float, Field(ge=0)] | None = None
+    top_k: Annotated[int, Field(ge=0)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    repetition_penalty: Annotated[float, Field(gt=0)] | None = None
+    policies: tuple[Name, ...] = ("redundancy-check", "stop-on-answer", "finisher")
+    check_every: Count = 1024
+    max_answer_tokens: Count = 16
+    save: Path | None = None
+
+    @field_validator("workers", mode="before")
+    @classmethod
+    def _workers(cls, value: object) -> object:
+        if isinstance(value, Sequence) and not isinstance(value, str):
+            return tuple({"name": item} if isinstance(item, str) else item for item in value)
+        return value
+
+    @field_validator("workers")
+    @classmethod
+    def _distinct(cls, value: int | tuple[WorkerConfig, ...]) -> int | tuple[WorkerConfig, ...]:
+        if isinstance(value, int):
+            return value
+        if not value:
+            raise ValueError("The list of workers is empty: name at least one.")
+        names = [worker.name for worker in value]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"Two workers are called {twice!r}: give each a name of its own.")
+        return value
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read a TOML file.
+
+        Raises:
+            ConfigError: the file cannot be read, is no TOML, or holds what no run has.
+        """
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ConfigError(
+                f"The config {path} cannot be read ({error.strerror}): name a TOML file."
+            ) from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"The config {path} is no valid TOML: {error}.") from error
+        return cls._check(values, f"the config {path}")
+
+    @classmethod
+    def _check(cls, values: Mapping[str, Any], source: str | None) -> Self:
+        """Return the config with these values, from a file or, without a source, from options.
+
+        Raises:
+            ConfigError: a name is unknown, or a value is out of its range.
+        """
+        try:
+            return cls.model_validate(dict(values))
+        except ValidationError as error:
+            raise ConfigError(_sentence(cls, error, source)) from error
+
+    def override(self, values: Mapping[str, Any]) -> Self:
+        """Return a copy in which these values, from the command line, stand instead.
+
+        Raises:
+            ConfigError: a name is unknown, or a value is out of its range.
+        """
+        kept = {name: getattr(self, name) for name in self.model_fields_set}
+        return self._check({**kept, **values}, None)
+
+    @property
+    def team(self) -> tuple[WorkerConfig, ...]:
+        """The workers one by one."""
+        if isinstance(self.workers, int):
+            return tuple(WorkerConfig(name=name) for name in worker_names(self.workers))
+        return self.workers
+
+    @property
+    def sampling(self) -> dict[str, float]:
+        """What is said about sampling, by the names of ``SamplingParams``."""
+        names = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+
+def _sentence(config: type[BaseModel], error: ValidationError, source: str | None) -> str:
+    """Say one of pydantic's complaints in one sentence."""
+    # Of a union pydantic complains about every branch: the deepest complaint is to the point. It
+    # names the branch too; only names and indices mean something to the user.
+    first = max(error.errors(include_url=False), key=lambda one: len(one["loc"]))
+    known = {*config.model_fields, *WorkerConfig.model_fields}
+    path = [part for part in first["loc"] if isinstance(part, int) or part in known]
+    if first["type"] == "extra_forbidden":
+        near = get_close_matches(str(first["loc"][-1]), known, n=1)
+        advice = f"did you mean {near[0]!r}?" if near else f"use {', '.join(config.model_fields)}."
+        return f"{first['loc'][-1]!r} is no option{_place(source)}: {advice}"
+    if first["type"] == "value_error":  # raised above, as a sentence
+        return f"{first['ctx']['error']}"
+    name = ".".join(str(part) for part in path)
+    if first["type"] == "missing":
+        return f"{name} is missing{_place(source)}: add it."
+    if source is None:
+        name = "--" + name.partition(".")[0].replace("_", "-")
+    message = first["msg"].replace("Input should", "it should", 1)
+    message = message.replace("greater than or equal to", "at least")
+    message = message.replace("less than or equal to", "at most")
+    return f"{name} cannot be {first['input']!r}{_place(source)}: {message}."
+
+
+def _place(source: str | None) -> str:
+    return "" if source is None else f" in {source}"

@@ -1,0 +1,65 @@
+"""Share: what one run has of the cache, its blocks and its seats at the coordinator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+
+from hogwild_agents.coordinator import CacheCoordinator, Commit, Seat
+from hogwild_agents.engine import CacheBlock, Engine
+from hogwild_agents.errors import ClosedError
+
+
+class Share:
+    """One run's part of the cache.
+
+    Args:
+        engine: the model's.
+        coordinator: shared with other runs; None to make one of its own.
+
+    Attributes:
+        coordinator: what runs the ticks; None until :meth:`open` has made it.
+    """
+
+    def __init__(self, engine: Engine, coordinator: CacheCoordinator | None) -> None:
+        self.coordinator = coordinator
+        self._engine = engine
+        self._blocks: dict[CacheBlock, None] = {}
+
+    async def open(self, stack: AsyncExitStack) -> None:
+        """Make a coordinator if there is none; ``stack`` closes it."""
+        if self.coordinator is None:
+            self.coordinator = CacheCoordinator(self._engine)
+            await stack.enter_async_context(self.coordinator)
+
+    def join(self, name: str, on_commit: Callable[[Commit], None] | None = None) -> Seat:
+        """Return a new seat at the coordinator.
+
+        Raises:
+            ClosedError: the coordinator is not open.
+        """
+        if self.coordinator is None:
+            raise ClosedError("The run has no coordinator yet: execute it first.")
+        return self.coordinator.join(name, on_commit=on_commit)
+
+    async def let_pass(self) -> None:
+        """Wait for the tick that may be computed at this moment, for whoever has just left."""
+        with self.join("") as seat:
+            await seat.submit()
+
+    def block(self, name: str) -> CacheBlock:
+        """Return a new block of the run."""
+        block = self._engine.block(name)
+        self._blocks[block] = None
+        return block
+
+    def release(self, *blocks: CacheBlock) -> None:
+        """Give blocks back, as soon as no tick is computed."""
+        for block in blocks:
+            self._blocks.pop(block, None)
+        if self.coordinator is not None:
+            self.coordinator.release(*blocks)
+
+    def give_back(self) -> None:
+        """Give all blocks back."""
+        self.release(*self._blocks)

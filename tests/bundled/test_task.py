@@ -1,0 +1,45 @@
+"""Problems are reproducible, well-formed, and held-out ones never meet training ones."""
+
+from __future__ import annotations
+
+import random
+
+from hogwild_agents.bundled.task import (
+    MAX_VALUE,
+    Distribution,
+    draw_problem,
+    held_out_problems,
+    is_correct,
+)
+
+
+def test_problems_are_reproducible() -> None:
+    assert held_out_problems(5, seed=3) == held_out_problems(5, seed=3)
+    assert held_out_problems(5, seed=3) != held_out_problems(5, seed=4)
+
+
+def test_training_never_meets_held_out_problems() -> None:
+    rng = random.Random(0)
+    small = Distribution(tasks=(2, 2), terms=(2, 2))
+    training = {draw_problem(rng, small).text for _ in range(500)}
+    held_out = {problem.text for problem in held_out_problems(500, distribution=small)}
+    assert training
+    assert not training & held_out
+
+
+def test_text_and_answer_belong_together() -> None:
+    for problem in held_out_problems(50):
+        tasks = problem.text.removeprefix("Tasks: ")
+        for task in problem.sums:
+            assert task.text in tasks
+            assert all(0 <= value <= MAX_VALUE for value in task.running)
+        values = [eval(task.text) for task in problem.sums]
+        assert problem.answer == ", ".join(map(str, values))
+
+
+def test_answers_are_compared_as_strings() -> None:
+    (problem,) = held_out_problems(1)
+    assert is_correct(problem.answer, problem)
+    assert is_correct(f" {problem.answer} ", problem)
+    assert not is_correct(problem.answer + ", 1", problem)
+    assert not is_correct(None, problem)

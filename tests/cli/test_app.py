@@ -1,0 +1,127 @@
+"""The command line: what cannot be done is one sentence on stderr and exit code 2."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hogwild_agents.cli.app import call
+from hogwild_agents.layouts import LAYOUTS
+
+
+def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """Return the one sentence that a call ends with."""
+    assert call(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("hogwild: ")
+    assert captured.err.count("\n") == 1
+    return captured.err.removeprefix("hogwild: ").rstrip()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["nope"], "No such command 'nope': see `hogwild --help`."),
+        (["run", "--nope"], "No such option: --nope"),
+        (["run", "a", "b"], "Got unexpected extra argument"),
+        (["run", "--budget", "0", "x"], "--budget cannot be 0: it should be at least 1."),
+        (["run", "--budget", "many", "x"], "Invalid value for '--budget': "),
+        (["run", "--workers", "0", "x"], "--workers cannot be 0: it should be at least 1."),
+        (["run", "--seed", "-1", "x"], "--seed cannot be -1: it should be at least 0."),
+        (["run", "--temperature", "-1", "x"], "--temperature cannot be -1.0: "),
+        (["run", "--layout", "mesh", "x"], "--layout cannot be 'mesh': it should be 'combined'"),
+        (["run", "-n", "2", "-w", "Alice", "x"], "--workers and --worker exclude each other: "),
+        (["run", "-w", "Al", "-w", "Al:x", "x"], "Two workers are called 'Al': give each a name"),
+        (["run", "-w", ": x", "x"], "--worker ': x' has no name: write NAME or NAME:ROLE."),
+        (["run", "--policy", "nope", "x"], "There is no policy 'nope': choose from "),
+        (["run", "--policy", "no_such_module:X", "x"], "The policy 'no_such_module:X' cannot be"),
+        (["run", "--no-policies", "--policy", "finisher", "x"], "--policy and --no-policies "),
+        (["run", "--no-policies", "--check-every", "9", "x"], "check_every is 9, but the policy "),
+        (["run", "--quiet", "--json", "x"], "--quiet and --json exclude each other: "),
+        (["run", "--config", "no.toml", "x"], "The config no.toml cannot be read (No such file"),
+        (["run", "--file", "no.txt"], "The problem's file 'no.txt' cannot be read (No such file"),
+        (["run", "--file", "no.txt", "x"], "There are two problems, an argument and --file: "),
+        (["run", "--save", "no/where.jsonl", "x"], "The transcript's file 'no/where.jsonl' is in"),
+        (["run", "--save", ".", "x"], "The transcript's file '.' is a folder: name another one."),
+        (["run", " \n "], "The problem is empty: give the team something to solve."),
+        (["run", "--model", "./no-such-folder"], "There is no problem for './no-such-folder': "),
+        (
+            ["run", "--model", "./no-such-folder", "x"],
+            "There is no model folder './no-such-folder'",
+        ),
+        (["run", "--device", "abacus", "x"], "There is no device 'abacus': give 'auto', "),
+        (["run", "--dtype", "int3", "x"], "The dtype 'int3' cannot be used: give 'auto', "),
+        (["run", "--prompt", "no-such-prompt", "x"], "There is no prompt 'no-such-prompt': "),
+        (["run", "--cache-tokens", "0", "x"], "--cache-tokens cannot be 0: it should be at least"),
+        (["replay", "no.jsonl"], "There is no transcript 'no.jsonl'"),
+        (["replay", "--speed", "0", "no.jsonl"], "Invalid value for '--speed': "),
+        (["replay"], "Missing argument 'TRANSCRIPT'"),
+        (["model", "info", "./no-such-folder"], "There is no model folder './no-such-folder'"),
+        (["eval", "--workers", "1,1"], "--workers cannot be '1,1': write different numbers from"),
+        (["eval", "--workers", "two"], "--workers cannot be 'two': write different numbers from"),
+        (["eval", "--seeds", "-1"], "--seeds cannot be '-1': write different numbers from 0 on"),
+        (["eval", "--layout", "mesh"], "--layout cannot be 'mesh': it should be 'combined'"),
+        (["eval", "--model", "./no-such-folder"], "There are no problems for './no-such-folder'"),
+        (["eval", "--file", "no.jsonl"], "The problems in 'no.jsonl' cannot be read"),
+    ],
+)
+def test_what_cannot_be_done(
+    arguments: list[str],
+    sentence: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert refused(arguments, capsys).startswith(sentence)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("text", ["no json", '{"problem": "x"}', '{"problem": 1, "answer": "2"}'])
+def test_broken_file_of_problems(
+    text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "problems.jsonl"
+    path.write_text('{"problem": "1 + 1", "answer": "2"}\n' + text + "\n")
+    assert refused(["eval", "--file", str(path)], capsys).startswith("Line 2 of ")
+
+
+def test_problem_that_is_no_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "problem.txt"
+    path.write_bytes(b"\xff\xfe\x00")
+    assert "is no UTF-8 text" in refused(["run", "--file", str(path)], capsys)
+
+
+def test_help_names_all_layouts(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(["run", "--help"]) == 0
+    text = capsys.readouterr().out
+    assert all(name in text for name in LAYOUTS)
+
+
+def test_no_arguments_show_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call([]) == 2
+    captured = capsys.readouterr()
+    assert "Usage: hogwild" in captured.out
+    assert captured.err == ""
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("hogwild-agents ")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["run", "--budget", "0"]])
+def test_help_and_wrong_options_load_nothing_heavy(arguments: list[str]) -> None:
+    code = (
+        "import sys\n"
+        "from hogwild_agents.cli.app import call\n"
+        f"call({arguments!r})\n"
+        "heavy = {'torch', 'transformers', 'tokenizers', 'numpy'} & sys.modules.keys()\n"
+        "sys.exit(f'loaded {heavy}' if heavy else 0)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,73 @@
+"""``hogwild eval``: scores from outcomes, and a small evaluation from end to end."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from hogwild_agents.cli.app import call
+from hogwild_agents.cli.evaluate import Arm, Outcome, Plan, score
+
+
+def outcome(arm: Arm, seed: int, task: int, correct: bool, ticks: int) -> Outcome:
+    return Outcome(arm=arm, seed=seed, task=task, correct=correct, ticks=ticks, reason="answer")
+
+
+def test_scores_compare_teams_on_the_same_problems() -> None:
+    one, two = Arm("combined", 1), Arm("combined", 2)
+    outcomes = [
+        outcome(one, 0, 0, True, 100),
+        outcome(one, 0, 1, True, 300),
+        outcome(one, 1, 0, False, 200),
+        outcome(two, 0, 0, True, 50),
+        outcome(two, 0, 1, True, 150),
+    ]
+    single, pair = score(outcomes, [one, two])
+    assert (single.runs, single.accuracy.value, single.ticks.value) == (3, 2 / 3, 200)
+    assert single.accuracy_by_seed == {0: 1.0, 1: 0.0}
+    assert pair.ratio is not None
+    assert pair.ratio.value == pytest.approx(0.5)
+    assert pair.reasons == {"answer": 2}
+
+
+def test_without_one_worker_there_is_no_ratio() -> None:
+    arm = Arm("combined", 3)
+    (only,) = score([outcome(arm, 0, 0, True, 9)], [arm])
+    assert only.ratio is None
+
+
+def test_arms_are_listed_once() -> None:
+    assert Plan(teams=(1, 2)).arms == (
+        Arm("combined", 1),
+        Arm("combined", 2),
+        Arm("isolated", 2),
+    )
+    assert len(Plan(teams=(2,), layouts=("isolated",)).arms) == 1
+    assert len(Plan(teams=(2,), isolated=False).arms) == 1
+
+
+def test_bundled_model_from_end_to_end(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = "eval --problems 2 --seeds 0,1 --workers 1,2 --no-isolated --budget 9 --json"
+    assert call(arguments.split()) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["model"], found["budget"], found["seeds"]) == ("bundled", 9, [0, 1])
+    assert [(arm["layout"], arm["workers"], arm["runs"]) for arm in found["arms"]] == [
+        ("combined", 1, 4),
+        ("combined", 2, 4),
+    ]
+    for arm in found["arms"]:  # nobody is done after 9 ticks
+        assert arm["reasons"] == {"finisher": 4}
+        assert arm["ticks"]["value"] == 9
+        assert arm["accuracy"]["value"] == 0
+
+
+def test_problems_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "problems.jsonl"
+    path.write_text('{"problem": "Tasks: a) 1 + 1 + 1 b) 2 + 2 + 2", "answer": "3, 6"}\n' * 2)
+    assert call(f"eval --file {path} --workers 1 --no-isolated --budget 5".split()) == 0
+    table = capsys.readouterr().out
+    assert "combined × 1" in table
+    assert "2 runs of bundled" in table
+    assert max(map(len, table.splitlines())) <= 80

@@ -1,0 +1,78 @@
+"""The plain view: a line for each finished step, opened by its author, and the answer last."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from hogwild_agents.cli.plain import PlainView
+from hogwild_agents.cli.progress import Progress
+from hogwild_agents.events import Event, LimitReached, RunEnded, WorkerLeft
+from tests.cli.scripted import result_of, script
+
+
+def shown(events: list[Event]) -> str:
+    out = io.StringIO()
+    view = PlainView(out, Progress(quiet=True))
+    with view:
+        for event in events:
+            view.handle(event)
+            view.refresh()
+    view.conclude()
+    return out.getvalue()
+
+
+def test_run_in_lines() -> None:
+    assert shown([*script(), RunEnded(result=result_of())]) == (
+        "Carol [1]: b) taken.\n"
+        "Alice [1]: a) 7 + 1 = 8 - 3 = 5 + 2 = 7.\n"
+        "Bob [1]: f) 15 + 6 = 21 - 2 = 19 + 2 = 21.\n"
+        "Carol [2]: c) 2 + 9 = 11 - 8 = 3 + 2 = 5.\n"
+        "Bob [2]: e) 9 + 3 = 12.\n"
+        "Bob [3]: d) taken.\n"
+        "Alice [2]: b) 4 + 9 = 13 - 6 = 7.\n"
+        "Alice [3]: d) 12 - 4 = 8 + 9 = 17.\n"
+        "Alice [4]: ... ... ... \\boxed{7, 7, 5, 17, 12, 21} …\n"
+        "Bob [4]: ... ... ... ... ... ... ... ... ... ... ... …\n"
+        "Carol [3]: ... ... ... ... ... ... ... ... ... ... ... ... ... ... ... ... ... ... …\n"
+        "(Boxed by Alice · 47 ticks · 133 tokens · 2.4 s · 57 tokens/s)\n"
+        "Answer: 7, 7, 5, 17, 12, 21\n"
+    )
+
+
+def test_lines_of_a_step_stand_below_each_other() -> None:
+    lines = shown(list(script({"Al": ["Look:\n```\nx\n```\nSo."]}))).splitlines()
+    assert lines[0].startswith("Al [1]: Look:")
+    assert all(line.startswith(" " * 8) for line in lines[1:4])
+
+
+@pytest.mark.parametrize(
+    ("reason", "limit", "verdict"),
+    [
+        ("interrupted", None, "(Interrupted · "),
+        ("ticks", "ticks", "(The budget of ticks is spent · "),
+        ("my own words", None, "(My own words · "),
+    ],
+)
+def test_end_without_an_answer(reason: str, limit: str | None, verdict: str) -> None:
+    limits: list[Event] = [LimitReached(limit=limit, tick=9)] if limit else []
+    result = result_of(answer=None, author=None, reason=reason)
+    lines = shown([*script(), *limits, RunEnded(result=result)]).splitlines()
+    assert lines[-1] == "No answer"
+    assert lines[-2].startswith(verdict)
+
+
+def test_conclusion_names_its_reason() -> None:
+    result = result_of(reason="finisher", author="Carol")
+    lines = shown([*script(), LimitReached(limit="ticks", tick=9), RunEnded(result=result)])
+    assert "(Concluded by Carol: the budget of ticks is spent · " in lines
+
+
+def test_failed_worker_is_told() -> None:
+    failed = WorkerLeft(worker="Bob", tick=3, error="ValueError: no")
+    assert "(Bob left: ValueError: no)\n" in shown([*script(), failed])
+
+
+def test_text_cannot_steer_the_terminal() -> None:
+    assert "\x1b" not in shown(list(script({"Al\x1b[2J": ["\x1b[2J\x07", "\x1b]0;x\x07"]})))

@@ -1,0 +1,113 @@
+"""Imports only go down: engine, runtime, plug-ins, faces."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+import hogwild_agents
+from tests.packaging.source_tree import (
+    PACKAGE,
+    Import,
+    imports_of,
+    imports_of_module,
+    modules,
+)
+
+ERRORS = f"{PACKAGE}.errors"
+ENGINE = f"{PACKAGE}.engine"
+CLI = f"{PACKAGE}.cli"
+PLUGINS = (f"{PACKAGE}.policies", f"{PACKAGE}.prompts")
+TENSORS = {"torch", "transformers"}
+# The runtime's only doors to torch and transformers; the others see tensors at most as a type.
+MAY_LOAD_TENSORS = (f"{PACKAGE}.bundled", f"{PACKAGE}.checkpoint", f"{PACKAGE}.models")
+
+
+def floor(module: str) -> str:
+    if module == ERRORS:
+        return "errors"
+    if Import(module=module).inside(ENGINE):
+        return "engine"
+    if Import(module=module).inside(CLI):
+        return "faces"
+    for plugin in PLUGINS:
+        if Import(module=module).inside(plugin):
+            return plugin
+    return "package" if module == PACKAGE else "runtime"
+
+
+def allowed(module: str, found: Import) -> bool:
+    """Whether the floor of ``module`` lets it make the import ``found``."""
+    ours = found.top == PACKAGE
+    match floor(module):
+        case "errors":
+            return found.top in sys.stdlib_module_names
+        case "engine":
+            if ours:
+                return found.inside(ERRORS, ENGINE)
+            return found.top in {*TENSORS, *sys.stdlib_module_names}
+        case "runtime":
+            if found.top in TENSORS:
+                return found.type_only or Import(module=module).inside(*MAY_LOAD_TENSORS)
+            return not found.inside(*PLUGINS, CLI)
+        case "faces" | "package":
+            return True
+        case plugin:
+            exported = found.module == PACKAGE and found.name in {None, *hogwild_agents.__all__}
+            return not ours or exported or found.inside(plugin)
+
+
+@pytest.mark.parametrize("module", modules())
+def test_imports_only_go_down(module: str) -> None:
+    wrong = [str(found) for found in imports_of_module(module) if not allowed(module, found)]
+    assert not wrong, f"{module} ({floor(module)}) may not: {'; '.join(wrong)}"
+
+
+def test_every_floor_has_modules() -> None:
+    floors = {floor(module) for module in modules()}
+    assert floors == {"errors", "engine", "runtime", "faces", "package", *PLUGINS}
+    assert set(MAY_LOAD_TENSORS) <= set(modules())
+
+
+@pytest.mark.parametrize(
+    ("module", "statement"),
+    [
+        ("hogwild_agents.errors", "from hogwild_agents import Engine"),
+        ("hogwild_agents.engine.pool", "import anyio"),
+        ("hogwild_agents.engine.pool", "import hogwild_agents.text"),
+        ("hogwild_agents.engine.pool", "from .. import text"),
+        ("hogwild_agents.engine.pool", "from ..text import TextStream"),
+        ("hogwild_agents.engine.pool", "def f():\n    from hogwild_agents import Team"),
+        ("hogwild_agents.team", "from hogwild_agents.policies import Finisher"),
+        ("hogwild_agents.team", "from hogwild_agents import prompts"),
+        ("hogwild_agents.team", "from .cli import app"),
+        ("hogwild_agents.team", "import torch"),
+        ("hogwild_agents.team", "def f():\n    from transformers import AutoModel"),
+        ("hogwild_agents.team", "if TYPE_CHECKING:\n    from hogwild_agents.cli import app"),
+        ("hogwild_agents.policies.finisher", "from hogwild_agents.worker import Worker"),
+        ("hogwild_agents.policies.finisher", "from ..worker import Worker"),
+        ("hogwild_agents.policies.finisher", "from hogwild_agents import no_such_export"),
+        ("hogwild_agents.policies.finisher", "import hogwild_agents.worker"),
+        ("hogwild_agents.policies.finisher", "from hogwild_agents.prompts import read"),
+    ],
+)
+def test_an_import_that_goes_up_is_found(module: str, statement: str) -> None:
+    assert not all(allowed(module, found) for found in imports_of(statement, module))
+
+
+@pytest.mark.parametrize(
+    ("module", "statement"),
+    [
+        ("hogwild_agents.engine.pool", "from .block import CacheBlock\nimport math, torch.nn"),
+        ("hogwild_agents.engine.pool", "from ..errors import CacheFullError"),
+        ("hogwild_agents.team", "from .engine import Engine\nimport anyio, structlog"),
+        ("hogwild_agents.team", "if TYPE_CHECKING:\n    from torch import Tensor"),
+        ("hogwild_agents.models", "import torch\nfrom hogwild_agents import bundled"),
+        ("hogwild_agents.policies.finisher", "from hogwild_agents import Engine\nimport re"),
+        ("hogwild_agents.policies.finisher", "from .answer import find\nimport hogwild_agents"),
+        ("hogwild_agents.cli.app", "from hogwild_agents.policies import Finisher"),
+    ],
+)
+def test_an_import_that_goes_down_is_allowed(module: str, statement: str) -> None:
+    assert all(allowed(module, found) for found in imports_of(statement, module))

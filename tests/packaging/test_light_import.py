@@ -1,0 +1,40 @@
+"""The engine is usable with torch and transformers alone, and a bare import loads neither."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+RUNTIME_ONLY = ("anyio", "click", "jinja2", "pydantic", "rich", "structlog", "typer")
+
+# A None in sys.modules reads as "not installed", to an import and to find_spec alike: transformers
+# asks by find_spec what is there, and a finder that raises would break that question.
+REFUSE = f"import sys\nfor name in {RUNTIME_ONLY}:\n    sys.modules[name] = None\n"
+
+
+def run(code: str, cwd: Path) -> str:
+    command = [sys.executable, "-W", "error", "-c", code]
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_engine_needs_torch_and_transformers_only(tmp_path: Path) -> None:
+    code = "from hogwild_agents import Engine, Feed\nprint(Engine.__name__, Feed.__name__)"
+    assert run(REFUSE + code, tmp_path) == "Engine Feed"
+
+
+def test_bare_import_loads_no_dependency(tmp_path: Path) -> None:
+    heavy = ("torch", "transformers", *RUNTIME_ONLY)
+    code = f"import sys, hogwild_agents\nprint([n for n in {heavy} if n in sys.modules])"
+    assert run(code, tmp_path) == "[]"
+
+
+def test_plugins_are_imported_under_their_installed_names(tmp_path: Path) -> None:
+    code = (
+        "import hogwild_agents.policies, hogwild_agents.prompts, importlib.resources as resources\n"
+        "files = resources.files('hogwild_agents.prompts').iterdir()\n"
+        "print(any(file.name.endswith('.md') for file in files))"
+    )
+    assert run(code, tmp_path) == "True"
