@@ -31,6 +31,7 @@ _HOMES = {
         "ContextLengthError",
         "FeedError",
         "HogwildError",
+        "LentModelError",
         "LimitError",
         "ModelError",
         "PolicyError",

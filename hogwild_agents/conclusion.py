@@ -97,15 +97,16 @@ async def flush(
 
     async def feed(desk: Desk, seat: Seat) -> None:
         feeds, moves = desk.draft.feeds(sampler if desk is last else None)
-        try:
-            result = await seat.submit(*feeds, then=moves)
-        except Exception as error:
-            _log.warning("pending tokens not fed", worker=desk.name, error=str(error))
-            errors.extend([error] if desk is last else [])
-        else:
-            found.extend(result.sampled[-1:] if desk is last else [])
+        with seat:  # a seat that is woken and stays would hold up the next one
+            try:
+                result = await seat.submit(*feeds, then=moves)
+            except Exception as error:
+                _log.warning("pending tokens not fed", worker=desk.name, error=str(error))
+                errors.extend([error] if desk is last else [])
+            else:
+                found.extend(result.sampled[-1:] if desk is last else [])
 
-    with ExitStack() as leaving:
+    with ExitStack() as leaving:  # also where a task is cancelled before it begins
         seats = [
             (desk, leaving.enter_context(rejoin(desk))) for desk in desks if desk.draft.pending
         ]

@@ -7,6 +7,7 @@
     │   ├── FeedError                     a feed that cannot be run as it stands
     │   ├── ModelError                    a model that cannot be loaded
     │   │   ├── UnsupportedModelError     ... or cannot be run exactly
+    │   │   ├── LentModelError            ... or belongs to an engine already
     │   │   └── ChatTemplateError         ... or has no chat template
     │   ├── ConfigError                   a wrong option of a team, a policy or a command
     │   ├── ProblemError                  a problem that cannot be put to the model
@@ -45,6 +46,10 @@ class ModelError(UsageError):
 
 class UnsupportedModelError(ModelError):
     """Raised when a model loads but the engine would not compute its logits exactly."""
+
+
+class LentModelError(ModelError):
+    """Raised when a model that an engine has is called directly, or given to another engine."""
 
 
 class ChatTemplateError(ModelError):

@@ -18,6 +18,7 @@ from hogwild_agents.engine.pool import LayerShape
 from hogwild_agents.engine.rope import Rope
 from hogwild_agents.errors import UnsupportedModelError
 
+_KNOWN = ("full_attention", "attention")
 _STATEFUL = ("linear_attention", "mamba", "mamba2", "recurrent", "conv", "hybrid")
 _WINDOWED = ("sliding_attention", "chunked_attention")
 
@@ -55,6 +56,10 @@ def _rope_reason(config: Any) -> str | None:
     no_rope = getattr(config, "no_rope_layers", None)
     if no_rope and not all(no_rope):
         return "some of its layers have no rotary embedding (NoPE)"
+    if rope.get("llama_4_scaling_beta") is not None or getattr(
+        config, "attn_temperature_tuning", None
+    ):
+        return "its queries are scaled by their absolute position (temperature tuning)"
     return None
 
 
@@ -69,7 +74,8 @@ def _window_reason(config: Any, layer_types: set[str]) -> str | None:
             f"it attends within a sliding window or chunk of {size} tokens (if its texts stay "
             "shorter, load it with sliding_window=None)"
         )
-    return None
+    unknown = sorted(layer_types.difference(_KNOWN))
+    return f"it has layers of a kind that is not known here, {unknown[0]!r}" if unknown else None
 
 
 def find_rope(model: nn.Module) -> Rope:
@@ -83,11 +89,25 @@ def find_rope(model: nn.Module) -> Rope:
     helper = getattr(sys.modules[type(layer).__module__], "apply_rotary_pos_emb", None)
     if layer is None or len(tables) != 1 or helper is None:
         raise refusal(model, "its rotary embedding is not one table with apply_rotary_pos_emb")
-    return Rope(tables[0], helper)
+    rope = Rope(tables[0], helper)
+    size = getattr(layer, "head_dim", None)
+    if isinstance(size, int) and not _turns_whole_heads(rope, size, model):
+        raise refusal(model, "it rotates a part of each head only, outside of its helper")
+    return rope
 
 
 def _is_attention(part: nn.Module) -> bool:
-    return isinstance(getattr(part, "layer_idx", None), int) and hasattr(part, "o_proj")
+    named = type(part).__name__.endswith("Attention")
+    return named and isinstance(getattr(part, "layer_idx", None), int)
+
+
+def _turns_whole_heads(rope: Rope, size: int, model: nn.Module) -> bool:
+    device = next(model.parameters()).device
+    try:
+        angles = rope.angles(torch.zeros(1, dtype=torch.int64, device=device))
+        return rope.turn(torch.zeros(1, 1, size, device=device), angles).shape[-1] == size
+    except RuntimeError:  # the tables are narrower than the head
+        return False
 
 
 class ShapeRecorder:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 
 from hogwild_agents.engine.plan import Plan
-from hogwild_agents.errors import FeedError
+from hogwild_agents.errors import LentModelError
 
 NAME = "hogwild"
 """The name under which transformers finds this attention."""
@@ -188,7 +188,7 @@ def _attention(
     **options: Any,
 ) -> tuple[Tensor, None]:
     if plan is None:
-        raise FeedError(
+        raise LentModelError(
             "This model is lent to an Engine and cannot be called directly: "
             "call engine.forward(), or engine.close() to get the model back."
         )

@@ -42,7 +42,7 @@ from hogwild_agents.errors import (
     ContextLengthError,
     FeedError,
     HogwildError,
-    ModelError,
+    LentModelError,
     TickError,
     UnsupportedModelError,
 )
@@ -62,7 +62,7 @@ class Engine:
 
     Raises:
         UnsupportedModelError: the model's logits would not be computed exactly.
-        ModelError: the model is lent to another engine.
+        LentModelError: the model is lent to another engine.
         ConfigError: a budget is below one token.
     """
 
@@ -78,7 +78,7 @@ class Engine:
         if reason:
             raise refusal(model, reason)
         if model.config._attn_implementation == NAME:
-            raise ModelError(
+            raise LentModelError(
                 f"{type(model).__name__} is lent to another Engine already: share that engine, "
                 "or close it first."
             )
@@ -86,7 +86,8 @@ class Engine:
         self._vocab_size = int(model.get_input_embeddings().weight.shape[0])
         self._rope = find_rope(model)
         self._blocks: dict[int, CacheBlock] = {}
-        self._was = (model.config._attn_implementation, model.training)
+        self._attention = model.config._attn_implementation
+        self._modes = [(module, module.training) for module in model.modules()]
         self._closed = False
         model.eval()
         try:
@@ -182,7 +183,11 @@ class Engine:
             target._runs += source._runs
             source._runs = []
         else:
-            self._copy(source._runs, 0, target._runs, offset, count, angles)
+            try:
+                self._copy(source._runs, 0, target._runs, offset, count, angles)
+            except BaseException:
+                self._pool.shrink(target._runs, offset)
+                raise
             self._pool.shrink(source._runs, 0)
         target._tokens += source._tokens
         source._tokens = []
@@ -218,8 +223,13 @@ class Engine:
         self._require_blocks(block)
         self._pool.require(len(block))
         twin = self.block(name or block.name)
-        self._pool.extend(twin._runs, len(block))
-        self._copy(block._runs, 0, twin._runs, 0, len(block), None)
+        try:
+            self._pool.extend(twin._runs, len(block))
+            self._copy(block._runs, 0, twin._runs, 0, len(block), None)
+        except BaseException:
+            self._pool.shrink(twin._runs, 0)
+            self.free(twin)
+            raise
         twin._tokens = list(block._tokens)
         return twin
 
@@ -292,11 +302,14 @@ class Engine:
         self._closed = True
         for block in self._blocks.values():
             block._alive = False
+            block._runs = []
         self._blocks.clear()
-        implementation, training = self._was
+        if hasattr(self, "_pool"):
+            self._pool = Pool(self._pool.shapes, self._pool.max_tokens)
         if self.model.config._attn_implementation == NAME:
-            self.model.set_attn_implementation(implementation)
-        self.model.train(training)
+            self.model.set_attn_implementation(self._attention)
+        for module, training in self._modes:
+            module.training = training
 
     def __enter__(self) -> Self:
         return self
@@ -355,22 +368,31 @@ class Engine:
         count: int,
         angles: tuple[Tensor, Tensor] | None,
     ) -> None:
-        """Copy entries between runs, turning their keys; source and target may be the same."""
+        """Copy entries between runs, turning their keys; source and target may be the same.
+
+        All is computed before anything is written, so that a failure changes nothing.
+        """
         done = 0
-        while done < count:
-            here = pieces(source, source_from + done, source_from + count)[0]
-            there = pieces(target, target_from + done, target_from + count)[0]
-            size = min(here[2] - here[1], there[2] - there[1])
-            span = slice(done, done + size)
-            part = angles and (angles[0][:, span], angles[1][:, span])
-            take, give = slice(here[1], here[1] + size), slice(there[1], there[1] + size)
-            with torch.no_grad():
+        writes: list[tuple[Tensor, Tensor]] = []
+        with torch.no_grad():
+            while done < count:
+                here = pieces(source, source_from + done, source_from + count)[0]
+                there = pieces(target, target_from + done, target_from + count)[0]
+                size = min(here[2] - here[1], there[2] - there[1])
+                part = angles and (
+                    angles[0][:, done : done + size],
+                    angles[1][:, done : done + size],
+                )
+                take, give = slice(here[1], here[1] + size), slice(there[1], there[1] + size)
                 for layer in range(len(self._pool.shapes)):
                     keys = here[0].keys[layer][:, take]
                     turned = self._rope.turn(keys, part) if part else keys
-                    there[0].keys[layer][:, give] = turned
-                    there[0].values[layer][:, give] = here[0].values[layer][:, take]
-            done += size
+                    writes.append((there[0].keys[layer][:, give], turned))
+                    values = here[0].values[layer][:, take]
+                    writes.append((there[0].values[layer][:, give], values))
+                done += size
+            for to, states in writes:
+                to.copy_(states)
 
     # -- checks
 
@@ -454,7 +476,12 @@ class Engine:
         recorder = ShapeRecorder(self.model)
         one = torch.zeros(1, 1, dtype=torch.int64, device=self.device)
         with torch.no_grad():
-            self._explain(lambda: self._call(one, one, recorder, one[0]))
+            try:
+                self._explain(lambda: self._call(one, one, recorder, one[0]))
+            except LentModelError as error:
+                raise refusal(
+                    self.model, "its attention takes no extra arguments, so no plan reaches it"
+                ) from error
         return recorder.shapes()
 
     def _verify(self, ids: list[int], expected: Tensor) -> None:
@@ -492,7 +519,7 @@ class Engine:
         """Turn whatever a model's code raises under this attention into a refusal by name."""
         try:
             return call()
-        except UnsupportedModelError:
+        except (UnsupportedModelError, LentModelError):
             raise
         except HogwildError as error:
             raise refusal(self.model, f"a probe failed ({error})") from error

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from operator import index
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from torch import Tensor
 from hogwild_agents.engine.block import BlockSlice, CacheBlock, ViewEntry
 from hogwild_agents.engine.pool import Pool, Slab, pieces
 from hogwild_agents.engine.rope import Rope
+from hogwild_agents.errors import FeedError
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,12 +28,24 @@ class Feed:
     Attributes:
         block: the block that is written.
         view: the blocks (or slices) this feed attends to, in order; the last one is ``block``.
-        tokens: the token ids to append, at least one.
+        tokens: the token ids to append, at least one; kept as plain integers.
+
+    Raises:
+        FeedError: a token is no integer.
     """
 
     block: CacheBlock
     view: Sequence[ViewEntry]
     tokens: Sequence[int]
+
+    def __post_init__(self) -> None:
+        try:
+            object.__setattr__(self, "tokens", tuple(map(index, self.tokens)))
+        except TypeError as error:
+            raise FeedError(
+                f"The feed for {self.block!r} holds tokens that are no integers ({error}): give a "
+                "sequence of token ids."
+            ) from error
 
 
 @dataclass

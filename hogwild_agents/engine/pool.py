@@ -216,4 +216,6 @@ def pieces(runs: Sequence[Run], low: int, high: int) -> list[tuple[Slab, int, in
 
 
 def _empty(shape: LayerShape, size: int, dim: int) -> Tensor:
-    return torch.empty(shape.kv_heads, size, dim, dtype=shape.dtype, device=shape.device)
+    # A slab outlives the mode in which it was made: inference tensors could not be written later.
+    with torch.inference_mode(False):
+        return torch.empty(shape.kv_heads, size, dim, dtype=shape.dtype, device=shape.device)

@@ -61,6 +61,8 @@ class SamplingParams:
         penalty = self.repetition_penalty
         _require("repetition_penalty", penalty, penalty > 0, "above 0 (1 changes nothing)")
         count = self.logprobs
+        for token in self.bias:
+            _require("bias names a token that", token, token >= 0, "at least 0")
         _require("logprobs", count, count is None or count >= 0, "at least 0, or None")
 
     @classmethod
@@ -133,9 +135,13 @@ class Sampler:
         Args:
             logits: [1, vocab], float32.
             context: gives the token ids that a repetition penalty counts.
+
+        Raises:
+            ConfigError: all tokens are banned, or a token that does not exist is biased.
         """
         if not self._processors:
             return logits
+        _check_vocabulary(self.params, logits.shape[-1])
         penalised = self.params.repetition_penalty != 1.0
         ids = torch.tensor([list(context()) if penalised else [0]], device=logits.device)
         scores: Tensor = self._processors(cast(torch.LongTensor, ids), logits.clone())
@@ -182,7 +188,9 @@ def _processors(params: SamplingParams) -> LogitsProcessorList:
     processors = LogitsProcessorList()
     if params.bias:
         processors.append(
-            SequenceBiasLogitsProcessor([[[token], value] for token, value in params.bias.items()])
+            SequenceBiasLogitsProcessor(
+                [[[token], float(value)] for token, value in params.bias.items()]
+            )
         )
     if params.repetition_penalty != 1.0:
         processors.append(RepetitionPenaltyLogitsProcessor(params.repetition_penalty))
@@ -197,6 +205,16 @@ def _processors(params: SamplingParams) -> LogitsProcessorList:
     if params.temperature and params.min_p > 0:
         processors.append(MinPLogitsWarper(params.min_p))
     return processors
+
+
+def _check_vocabulary(params: SamplingParams, size: int) -> None:
+    wrong = next((token for token in params.bias if not 0 <= token < size), None)
+    if wrong is not None:
+        raise ConfigError(
+            f"bias names the token {wrong}, but the model has the ids 0 to {size - 1}."
+        )
+    if len(params.banned) >= size and all(token in params.banned for token in range(size)):
+        raise ConfigError(f"All {size} tokens are banned: leave at least one to choose.")
 
 
 def _require(name: str, value: object, holds: bool, range_: str) -> None:

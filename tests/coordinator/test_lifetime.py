@@ -12,6 +12,7 @@ import anyio
 import pytest
 
 from hogwild_agents.coordinator import CacheCoordinator, Seat
+from hogwild_agents.engine import CacheBlock
 from hogwild_agents.errors import ClosedError, TickError, UsageError
 from tests.coordinator.rig import (
     Ledger,
@@ -175,6 +176,40 @@ async def test_a_loop_that_dies_lets_nobody_wait(
             await body()
     assert isinstance(caught.value.exceptions[0], ZeroDivisionError)
     assert told == [True]
+
+
+async def test_a_loop_that_dies_is_told_to_a_body_that_cannot_be_cancelled(
+    engine: WatchedEngine,
+) -> None:
+    def view() -> list[CacheBlock]:
+        raise KeyboardInterrupt  # no Exception, so it is not the seat's alone
+
+    async def body() -> None:
+        async with CacheCoordinator(engine) as coordinator:
+            with coordinator.join("a") as seat, anyio.CancelScope(shield=True):
+                with pytest.raises(ClosedError):
+                    await seat.submit(feed(engine.block(), 1, view=view))
+
+    with pytest.raises(BaseExceptionGroup) as caught:
+        await body()
+    assert [type(error) for error in caught.value.exceptions] == [KeyboardInterrupt]
+
+
+async def test_closed_between_closing_a_tick_and_its_forward(engine: WatchedEngine) -> None:
+    """Nothing of the tick happens, and what was to be released is."""
+    block, spare = engine.block("a"), engine.block("spare")
+
+    def view() -> list[CacheBlock]:
+        coordinator.release(spare)
+        coordinator.task_group.cancel_scope.cancel()
+        return [block]
+
+    async with CacheCoordinator(engine) as coordinator:
+        with coordinator.join("a") as seat:
+            await seat.submit(feed(block, 1, view=view))
+    assert not spare.alive
+    assert block.tokens == ()
+    assert engine.ticks == []
 
 
 async def test_two_coordinators_do_not_see_each_other(engine: WatchedEngine) -> None:

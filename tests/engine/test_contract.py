@@ -472,7 +472,7 @@ def test_close_gives_the_model_back() -> None:
     assert engine.model is model
     block = engine.block()
     engine.forward([Feed(block, [block], ids[0].tolist())])
-    with pytest.raises(FeedError, match="lent"):
+    with pytest.raises(ModelError, match="lent"):
         model(ids)
     engine.close()
     engine.close()

@@ -44,6 +44,8 @@ PUBLIC = {
     "ContextLengthError",
     "FeedError",
     "HogwildError",
+    "LentModelError",
+    "LentModelError",
     "LimitError",
     "ModelError",
     "PolicyError",

@@ -225,7 +225,7 @@ async def watched(team: Team, record: Play, **options: Any) -> AsyncIterator[Wat
     async with Watched(engine, **options) as coordinator:
         team.coordinator = coordinator
         try:
-            with anyio.fail_after(60):
+            with anyio.fail_after(30):
                 yield coordinator
         finally:
             team.coordinator = None

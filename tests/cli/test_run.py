@@ -1,0 +1,180 @@
+"""``hogwild run`` and ``hogwild replay`` on the bundled model."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hogwild_agents import read_transcript
+from hogwild_agents.bundled.task import DEFAULT, held_out_problems, is_correct
+from hogwild_agents.cli.app import call
+
+PROBLEM = held_out_problems(1, 3)[0]
+COMMAND = [sys.executable, "-m", "hogwild_agents.cli"]
+
+
+def hogwild(
+    *arguments: str, cwd: Path, given: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run the command as a user would, with pipes for a terminal."""
+    environment = {**os.environ, "COLUMNS": "100"}
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        cwd=cwd,
+        input=given,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+        timeout=120,
+    )
+
+
+def called(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """Run the command in this process; return what it printed."""
+    assert call(arguments) == 0
+    return capsys.readouterr().out
+
+
+def test_solves_a_problem_in_lines(tmp_path: Path) -> None:
+    done = hogwild("run", PROBLEM.text, "--save", "run.jsonl", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    lines = done.stdout.splitlines()
+    assert lines[-1] == "Transcript: run.jsonl"
+    assert lines[-2].startswith("Answer: ")
+    assert is_correct(lines[-2].removeprefix("Answer: "), PROBLEM)
+    assert {line.partition(" [")[0] for line in lines[:4]} <= {"Alice", "Bob", "Carol"}
+    again = hogwild("replay", "run.jsonl", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.splitlines() == lines[:-1]
+
+
+def test_result_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "run.jsonl"
+    arguments = ["run", PROBLEM.text, "--json", "-n", "2", "--seed", "5", "--save", str(path)]
+    found: dict[str, Any] = json.loads(called(arguments, capsys))
+    result = read_transcript(path).result
+    assert result is not None
+    assert (found["answer"], found["author"]) == (result.answer, result.author)
+    assert (found["ticks"], found["tokens"]) == (result.ticks, result.tokens)
+    assert found["reason"] == "answer"
+    assert (found["problem"], found["seed"], found["layout"]) == (PROBLEM.text, 5, "combined")
+    assert found["workers"] == list(found["texts"]) == ["Alice", "Bob"]
+    assert [step["text"] for step in found["steps"]] == [step.text for step in result.steps]
+    assert found["transcript"] == str(path)
+
+
+def test_quiet_is_the_answer_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "problem.txt").write_text(PROBLEM.text)
+    out = called(["run", "-q", "--file", str(tmp_path / "problem.txt")], capsys)
+    assert is_correct(out.rstrip("\n"), PROBLEM)
+
+
+def test_standard_input_and_a_config(tmp_path: Path) -> None:
+    (tmp_path / "team.toml").write_text(
+        'layout = "contiguous"\nworkers = ["Ada", "Ben"]\nbudget = 3\n'
+        'policies = ["stop-on-answer"]\n'
+    )
+    done = hogwild(
+        "run", "-", "--config", "team.toml", "--budget", "6", cwd=tmp_path, given=PROBLEM.text
+    )
+    assert done.returncode == 1, done.stderr  # it ended in order, but without an answer
+    lines = done.stdout.splitlines()
+    assert lines[0] == "(the limit of ticks is reached)"
+    assert lines[-2].startswith("(The budget of ticks is spent · 6 ticks · 12 tokens · ")
+    assert lines[-1] == "No answer"
+    assert {line.partition(" [")[0] for line in lines[1:-2]} == {"Ada", "Ben"}
+
+
+def test_sample_problem_is_the_seeds_own(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["run", "--no-policies", "--budget", "2", "--json", "--seed", "3"]
+    assert call(arguments) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found["problem"] == PROBLEM.text
+    assert DEFAULT.tasks[0] <= PROBLEM.text.count(")") <= DEFAULT.tasks[1]
+
+
+def test_finisher_and_check_follow_their_options(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["run", PROBLEM.text, "--budget", "40", "--check-every", "5", "--json"]
+    found = json.loads(called(arguments, capsys))
+    assert found["reason"] == "finisher"
+    assert "Quick check: am I doing redundant work? (yes/no): " in found["texts"]["Alice"]
+    assert found["ticks"] == 40
+
+
+def test_policy_of_ones_own(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from hogwild_agents import Finish, Policy\n"
+        "class Enough(Policy):\n"
+        "    async def on_tick_ended(self, event):\n"
+        "        return [Finish(answer='enough')] if event.tick == 3 else []\n"
+    )
+    done = hogwild("run", PROBLEM.text, "-q", "--policy", "mine:Enough", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "enough\n"), done.stderr
+
+
+def test_failed_run_shows_what_there_is_and_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from hogwild_agents import Policy\n"
+        "class Broken(Policy):\n"
+        "    async def on_tick_ended(self, event):\n"
+        "        if event.tick == 4:\n"
+        "            raise ValueError('out of luck')\n"
+    )
+    done = hogwild(
+        "run", PROBLEM.text, "--policy", "mine:Broken", "--save", "run.jsonl", cwd=tmp_path
+    )
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "out of luck" in done.stderr
+    assert "Alice [1]: " in done.stdout
+    assert "(Failed · 4 ticks · " in done.stdout
+    result = read_transcript(tmp_path / "run.jsonl").result
+    assert result is not None
+    assert result.reason == "failed"
+
+
+def test_problem_longer_than_the_context(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "run.jsonl"
+    assert call(["run", "x" * 9000, "--save", str(path)]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert "4096" in captured.err.replace(",", "")
+    assert not path.exists()
+
+
+def test_transcript_that_is_cut_short(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "run.jsonl"
+    called(["run", PROBLEM.text, "--json", "--save", str(path)], capsys)
+    rows = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(rows[: len(rows) // 2]) + rows[len(rows) // 2][:9])
+    assert call(["replay", str(path)]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith(f"hogwild: The transcript '{path}' is cut short: give --partial")
+    assert captured.err.count("\n") == 1
+    partial = called(["replay", "--partial", str(path)], capsys).splitlines()
+    assert partial[-2].startswith("(The transcript is cut short here · ")
+
+
+def test_model_info(capsys: pytest.CaptureFixture[str]) -> None:
+    facts = json.loads(called(["model", "info", "--json"], capsys))
+    assert facts["architecture"] in ("Qwen3ForCausalLM", "LlamaForCausalLM")
+    assert facts["parameters"] < 4_000_000
+    assert (facts["dtype"], facts["device"], facts["context"]) == ("float32", "cpu", 4096)
+    assert facts["chat_template"]
+    assert not facts["opens_think"]
+    assert facts["banned_while_reasoning"] > 0
+    table = called(["model", "info"], capsys)
+    assert f"{facts['parameters']:,}" in table
+    assert "<think> is opened by the runtime" in table

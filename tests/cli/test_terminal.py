@@ -1,0 +1,120 @@
+"""The live view on a terminal, and Ctrl-C."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from hogwild_agents import read_transcript
+from hogwild_agents.bundled.task import held_out_problems
+
+if sys.platform == "win32":
+    pytest.skip("there are no pseudo-terminals", allow_module_level=True)
+
+from tests.cli.terminal import ENTER, HOME, LEAVE, Terminal
+
+PROBLEM = held_out_problems(1, 3)[0]
+ENDLESS = ("run", PROBLEM.text, "--no-policies", "--save", "run.jsonl")
+THINKING = rb"tick [1-9]"
+
+
+def test_live_view_of_a_run(tmp_path: Path) -> None:
+    with Terminal("run", PROBLEM.text, cwd=tmp_path, width=100, height=30) as terminal:
+        terminal.read_until(re.escape(ENTER))
+        began = time.monotonic()
+        terminal.read_until(re.escape(LEAVE))
+        seconds = time.monotonic() - began
+        assert terminal.finish() == 0
+    live, _, after = terminal.written.partition(LEAVE)
+    assert terminal.written.count(ENTER) == 1
+    assert terminal.is_given_back
+    assert live.count(HOME) <= 15 * (seconds + 1), "more than 15 frames a second"
+    assert "Loading bundled" in terminal.text
+    shown = after.decode()
+    assert all(name in shown for name in ("Alice", "Bob", "Carol", "Past steps"))
+    assert "─  Answer  ─" in shown
+    assert PROBLEM.answer in shown
+    assert "Boxed by " in shown
+
+
+def test_ctrl_c_ends_in_order(tmp_path: Path) -> None:
+    with Terminal(*ENDLESS, cwd=tmp_path) as terminal:
+        terminal.read_until(THINKING)
+        terminal.press_ctrl_c()
+        assert terminal.finish() == 130
+    after = terminal.written.partition(LEAVE)[2]
+    assert terminal.is_given_back
+    assert "Interrupted" in after.decode()
+    assert "Transcript: run.jsonl" in after.decode()
+    assert "Traceback" not in terminal.text
+    result = read_transcript(tmp_path / "run.jsonl").result
+    assert result is not None
+    assert result.reason == "interrupted"
+    assert result.texts["Alice"].startswith("**Alice [1]:** a)")
+
+
+def test_second_ctrl_c_is_immediate(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "import anyio\n"
+        "from hogwild_agents import Policy\n"
+        "class Stubborn(Policy):\n"
+        "    async def on_tick_ended(self, event):\n"
+        "        if event.tick == 3:\n"
+        "            with anyio.CancelScope(shield=True):\n"
+        "                await anyio.sleep(600)\n"
+        "        return ()\n"
+    )
+    arguments = ("run", PROBLEM.text, "--policy", "mine:Stubborn")
+    with Terminal(*arguments, cwd=tmp_path) as terminal:
+        terminal.read_until(rb"tick [23]")
+        terminal.press_ctrl_c()
+        with pytest.raises(AssertionError, match="goes on"):
+            terminal.finish(1)
+        terminal.press_ctrl_c()
+        assert terminal.finish(10) == 130
+    assert terminal.is_given_back
+
+
+def test_ctrl_c_while_loading(tmp_path: Path) -> None:
+    with Terminal(*ENDLESS, cwd=tmp_path) as terminal:
+        terminal.read_until(rb"Loading")
+        terminal.press_ctrl_c()
+        assert terminal.finish() == 130
+    assert "Traceback" not in terminal.text
+    assert terminal.is_given_back
+    assert not (tmp_path / "run.jsonl").exists()
+
+
+def test_terminal_may_change_its_size(tmp_path: Path) -> None:
+    with Terminal(*ENDLESS, cwd=tmp_path, width=140, height=40) as terminal:
+        terminal.read_until(THINKING)
+        terminal.resize(50, 16)
+        terminal.written = b""
+        terminal.read_until(rb"(?s)(" + re.escape(HOME) + rb".*){3}")
+        frame = terminal.written.split(HOME)[-2]
+        terminal.press_ctrl_c()
+        assert terminal.finish() == 130
+    assert frame.count(b"\n") == 15
+
+
+def test_replay_looks_as_the_run_did(tmp_path: Path) -> None:
+    with Terminal("run", PROBLEM.text, "--save", "run.jsonl", cwd=tmp_path) as terminal:
+        assert terminal.finish() == 0
+    with Terminal("replay", "run.jsonl", "--speed", "50", cwd=tmp_path) as again:
+        assert again.finish() == 0
+    after, shown = (one.written.partition(LEAVE)[2].decode() for one in (terminal, again))
+    assert shown.splitlines()[1:] == after.splitlines()[1:-1]  # but title and transcript
+    assert again.written.count(HOME) > 1
+
+
+@pytest.mark.parametrize("option", ["--json", "--quiet"])
+def test_nothing_but_the_result(option: str, tmp_path: Path) -> None:
+    with Terminal("run", PROBLEM.text, option, cwd=tmp_path) as terminal:
+        assert terminal.finish() == 0
+    assert ENTER not in terminal.written
+    if option == "--quiet":
+        assert terminal.written == PROBLEM.answer.encode() + b"\r\n"
