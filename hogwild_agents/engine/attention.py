@@ -19,6 +19,9 @@ NAME = "hogwild"
 """The name under which transformers finds this attention."""
 
 
+_flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default
+
+
 class AttentionPlan(Protocol):
     """What a forward with this attention is given: it answers for every layer."""
 
@@ -73,26 +76,25 @@ class TickAttention:
         self._write(index, keys, values)
         device = queries.device
         rows = queries.index_select(1, plan.query_rows.to(device))  # [heads, R, key_dim]
-        rows = plan.rope.turn(rows, plan.angles) if rows.shape[1] else rows
-        partials = [
-            grouped_attention(
-                rows[:, stretch.first_row : stretch.last_row],
-                stretch.slab.keys[index][:, stretch.start : stretch.stop],
-                stretch.slab.values[index][:, stretch.start : stretch.stop],
-                scale,
+        rows = fold(plan.rope.turn(rows, plan.angles) if rows.shape[1] else rows, len(keys))
+        group = len(queries) // len(keys)
+        partials = []
+        for stretch in plan.stretches:
+            first, count = stretch.first_row * group, stretch.rows * group
+            partials.append(
+                full_attention(
+                    rows.narrow(1, first, count),
+                    stretch.slab.keys[index].narrow(1, stretch.start, stretch.size),
+                    stretch.slab.values[index].narrow(1, stretch.start, stretch.size),
+                    scale,
+                )
             )
-            for stretch in plan.stretches
-        ]
-        partials += [
-            causal_attention(
-                queries[:, part.first : part.last],
-                keys[:, part.first : part.last],
-                values[:, part.first : part.last],
-                scale,
+        for part in plan.own_parts:
+            span = slice(part.first, part.last)
+            partials.append(
+                causal_attention(queries[:, span], keys[:, span], values[:, span], scale)
             )
-            for part in plan.own_parts
-        ]
-        return merge(partials, plan.merge.to(device)).to(query.dtype)[None]
+        return merge(partials, plan.merge.to(device), group).to(query.dtype)[None]
 
     def _write(self, index: int, keys: Tensor, values: Tensor) -> None:
         for write in self._plan.writes:
@@ -102,27 +104,39 @@ class TickAttention:
 
 
 Partial = tuple[Tensor, Tensor]
-"""Output [heads, rows, value_dim] of one softmax, and its log-sum-exp [heads, rows] in float32."""
+"""Output [kv_heads, rows * group, value_dim] of one softmax, and its log-sum-exp [kv_heads,
+rows * group] in float32. The heads that share keys are neighbours: row 0 of all heads of the
+group, row 1 of all heads of the group, ..."""
 
 
-def grouped_attention(queries: Tensor, keys: Tensor, values: Tensor, scale: float) -> Partial:
-    """Attend to all of the given keys; the heads of a group are folded into rows of one query.
+def fold(states: Tensor, kv_heads: int) -> Tensor:
+    """Put the heads that share keys side by side, so that one query reads the keys for all.
 
     Args:
-        queries: [heads, rows, key_dim].
+        states: [heads, rows, dim].
+        kv_heads: how many heads have keys of their own.
+
+    Returns:
+        [kv_heads, rows * group, dim], where a stretch of rows is a stretch of memory.
+    """
+    heads, rows, dim = states.shape
+    groups = states.view(kv_heads, heads // kv_heads, rows, dim)
+    return groups.transpose(1, 2).reshape(kv_heads, -1, dim)
+
+
+def full_attention(queries: Tensor, keys: Tensor, values: Tensor, scale: float) -> Partial:
+    """Attend to all of the given keys.
+
+    Args:
+        queries: [kv_heads, rows * group, key_dim], folded.
         keys: [kv_heads, n, key_dim].
         values: [kv_heads, n, value_dim].
         scale: factor of the scores.
     """
-    heads, rows, dim = queries.shape
-    folded = queries.reshape(keys.shape[0], -1, dim)  # [kv_heads, group * rows, key_dim]
     if _has_flash(queries, values):
-        out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-            folded[None], keys[None], values[None], 0.0, False, scale=scale
-        )
-        return out.reshape(heads, rows, -1), lse.reshape(heads, rows)
-    scores = torch.matmul(folded, keys.transpose(1, 2)).float() * scale
-    return _softmax(scores, values, heads)
+        out, lse = _flash(queries[None], keys[None], values[None], 0.0, False, scale=scale)
+        return out[0], lse[0]
+    return _softmax(torch.matmul(queries, keys.transpose(1, 2)).float() * scale, values)
 
 
 def causal_attention(queries: Tensor, keys: Tensor, values: Tensor, scale: float) -> Partial:
@@ -134,46 +148,49 @@ def causal_attention(queries: Tensor, keys: Tensor, values: Tensor, scale: float
         values: [kv_heads, n, value_dim].
         scale: factor of the scores.
     """
-    heads, count, _ = queries.shape
-    group = heads // keys.shape[0]
+    kv_heads, count, _ = keys.shape
+    group = len(queries) // kv_heads
     keys, values = (states.repeat_interleave(group, 0) for states in (keys, values))
     if _has_flash(queries, values):
-        out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-            queries[None], keys[None], values[None], 0.0, True, scale=scale
-        )
-        return out[0], lse[0]
-    scores = torch.matmul(queries, keys.transpose(1, 2)).float() * scale
-    later = torch.ones(count, count, dtype=torch.bool, device=scores.device).triu(1)
-    return _softmax(scores.masked_fill(later, float("-inf")), values, heads)
+        out, lse = _flash(queries[None], keys[None], values[None], 0.0, True, scale=scale)
+        out, lse = out[0], lse[0]
+    else:
+        scores = torch.matmul(queries, keys.transpose(1, 2)).float() * scale
+        later = torch.ones(count, count, dtype=torch.bool, device=scores.device).triu(1)
+        out, lse = _softmax(scores.masked_fill(later, float("-inf")), values)
+    return fold(out, kv_heads), fold(lse[..., None], kv_heads)[..., 0]
 
 
-def merge(partials: list[Partial], table: Tensor) -> Tensor:
+def merge(partials: list[Partial], table: Tensor, group: int) -> Tensor:
     """Join partial results into those of one softmax over everything a token sees.
 
     Args:
         partials: of all stretches, in the order in which ``table`` counts their rows.
         table: [T, S] row numbers of each token; the number after the last row means none.
+        group: how many heads share keys.
 
     Returns:
         [T, heads, value_dim], float32.
     """
-    outs = torch.cat([out for out, _ in partials], 1).float()  # [heads, rows, value_dim]
-    lses = torch.cat([lse for _, lse in partials], 1)  # [heads, rows]
-    outs = nn.functional.pad(outs, (0, 0, 0, 1))
-    lses = nn.functional.pad(lses, (0, 1), value=float("-inf"))
-    weights = lses[:, table].softmax(-1)  # [heads, T, S]
-    return torch.einsum("hts,htsd->thd", weights, outs[:, table])
+    outs = torch.cat([out for out, _ in partials], 1).float()
+    lses = torch.cat([lse for _, lse in partials], 1)
+    outs = outs.view(len(outs), -1, group, outs.shape[-1])  # [kv_heads, rows, group, value_dim]
+    lses = lses.view(len(lses), -1, group)  # [kv_heads, rows, group]
+    outs = nn.functional.pad(outs, (0, 0, 0, 0, 0, 1))
+    lses = nn.functional.pad(lses, (0, 0, 0, 1), value=float("-inf"))
+    weights = lses[:, table].softmax(2)  # [kv_heads, T, S, group]
+    merged = torch.einsum("ktsg,ktsgd->tkgd", weights, outs[:, table])
+    return merged.flatten(1, 2)
 
 
-def _softmax(scores: Tensor, values: Tensor, heads: int) -> Partial:
+def _softmax(scores: Tensor, values: Tensor) -> Partial:
     lse = scores.logsumexp(-1, keepdim=True)
-    out = torch.matmul((scores - lse).exp().to(values.dtype), values)
-    return out.reshape(heads, -1, values.shape[-1]), lse.reshape(heads, -1)
+    return torch.matmul((scores - lse).exp().to(values.dtype), values), lse[..., 0]
 
 
 def _has_flash(queries: Tensor, values: Tensor) -> bool:
     # The CPU kernel returns the log-sum-exp; it wants keys and values of one size.
-    return queries.device.type == "cpu" and queries.shape[-1] == values.shape[-1]
+    return queries.is_cpu and queries.shape[-1] == values.shape[-1]
 
 
 def _attention(

@@ -54,9 +54,9 @@ class Stretch:
 
     slab: Slab
     start: int
-    stop: int
+    size: int
     first_row: int
-    last_row: int
+    rows: int
 
 
 @dataclass
@@ -213,11 +213,11 @@ def _stretches(
     seen_by: list[list[int]] = [[] for _ in range(count)]
     partial = 0
     for (block, low, high), who in readers.items():
-        first, end = len(tokens), len(tokens) + len(who.tokens)
+        first = len(tokens)
         tokens += who.tokens
         offsets += who.offsets
         for slab, start, stop in pieces(blocks[block]._runs, low, high):
-            stretches.append(Stretch(slab, start, stop, first, end))
+            stretches.append(Stretch(slab, start, stop - start, first, len(who.tokens)))
             for token in who.tokens:
                 seen_by[token].append(partial)
                 partial += 1
