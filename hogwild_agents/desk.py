@@ -45,7 +45,9 @@ class Desk:
         self.inbox: list[str] = []
         self.left = False
         self._thinking = thinking
-        self._waiting = False  # for a tick
+        self._busy = False  # handing in, or waiting for a tick
+        self._awaits = False  # what comes of the tokens in flight
+        self._lost = False  # what came of the last tick; it may be under way still
         self._in_flight = 0  # how many tokens are handed in and not yet in the cache
         self.seat = join(worker.name, self._commit)
 
@@ -109,23 +111,28 @@ class Desk:
         return {name: text for name, text in self._thinking.texts.items() if name != self.name}
 
     async def _hand_in(self, sampler: Sampler | None) -> Sampled | None:
-        if self._waiting:
+        if self._busy:
             raise UsageError(
                 f"{self.name} waits for a tick already: let one task of a worker write at a time."
             )
-        feeds, moves = self.draft.feeds(sampler)
-        self._in_flight = sum(len(feed.tokens) for feed in feeds)
-        self._waiting = True
+        self._busy = True
         try:
+            if self._lost:  # only when that tick is over we know what is in the cache
+                await self.seat.submit()
+            feeds, moves = self.draft.feeds(sampler)
+            self._in_flight = sum(len(feed.tokens) for feed in feeds)
+            self._awaits = True
             result = await self.seat.submit(*feeds, then=moves)
         except BaseException:
-            self.draft.withdrawn()
+            self.draft.withdraw()
+            self._lost = self.draft.taken
             self._thinking.settle(self)
             raise
         finally:
-            self._waiting = False
+            self._busy = self._awaits = False
+        self._lost = False
         return result.sampled[-1]
 
     def _commit(self, commit: Commit) -> None:
         self._in_flight -= sum(len(feed.tokens) for feed in commit.feeds)
-        self._thinking.committed(self, commit, woken=self._waiting and not self._in_flight)
+        self._thinking.committed(self, commit, woken=self._awaits and not self._in_flight)

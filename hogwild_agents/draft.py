@@ -90,7 +90,7 @@ class Draft:
         self._new_block = new_block
         self._turning = False  # a step has ended, and what is written next goes to a new block
         self._spare: CacheBlock | None = None  # that block, if it was made in vain before
-        self._taken = True  # whether a tick was closed with what was handed in last
+        self._taken = False
         self._closing: list[tuple[int, Source]] = []
         self._own: list[tuple[int, Source]] = []
         self._scanner, self._scanned = StepScanner(), 0
@@ -153,8 +153,13 @@ class Draft:
         moves = () if closing is None else (Move(source=closing, target=self._board.history),)
         return feeds, moves
 
-    def withdrawn(self) -> None:
-        """Take back what was handed in, unless a tick was closed with it meanwhile."""
+    @property
+    def taken(self) -> bool:
+        """Whether a tick was closed with what was handed in last."""
+        return self._taken
+
+    def withdraw(self) -> None:
+        """Take back what was handed in, if no tick was closed with it."""
         if not self._taken and self.place.closing is not None:
             self._spare, self.place.own = self.place.own, self.place.closing
             self.place.closing = None

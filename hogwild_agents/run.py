@@ -69,6 +69,7 @@ class Run:
         self._begun = False
         self._ended: str | None = None
         self._answer: Finish | None = None
+        self._result: RunResult | None = None
 
     # -- what callers use
 
@@ -108,7 +109,10 @@ class Run:
 
     @property
     def result(self) -> RunResult:
-        """What the run has come to so far."""
+        """What the run has come to so far; once it has ended, always the same."""
+        return self._result or self._so_far()
+
+    def _so_far(self) -> RunResult:
         last = self._answer or Finish(reason=self._ended or "running")
         thinking = self._thinking
         return RunResult(
@@ -202,4 +206,5 @@ class Run:
         failed = self._ending.failure is not None
         self._ended = "failed" if failed else self._ended or "cancelled"
         self._share.give_back()
-        self._record.end(ev.RunEnded(result=self.result))
+        self._result = self._so_far()
+        self._record.end(ev.RunEnded(result=self._result))

@@ -112,7 +112,8 @@ class Worker:
     async def write(self, text: str) -> None:
         """Append text to the own block and feed it, so that the others see it in this tick.
 
-        It never ends a step.
+        It never ends a step. The token that follows is sampled with it, and comes out of the next
+        :meth:`next_token` unless more is written first.
         """
         if text:
             await self.desk.force(text)
@@ -176,4 +177,4 @@ class Worker:
 
 
 def _is_line(name: object) -> bool:
-    return isinstance(name, str) and bool(name.strip()) and len(name.splitlines()) == 1
+    return isinstance(name, str) and bool(name.strip()) and name.splitlines() == [name]

@@ -22,7 +22,14 @@ from hogwild_agents.bundled.net import Net, Shape
 from hogwild_agents.bundled.rows import make_row
 from hogwild_agents.bundled.task import held_out_problems, is_correct
 from hogwild_agents.bundled.tokenizer import build_tokenizer
-from hogwild_agents.bundled.traces import Layout, Scenario, TracedTeam, Trace, draw_names, run_oracle
+from hogwild_agents.bundled.traces import (
+    Layout,
+    Scenario,
+    Trace,
+    TracedTeam,
+    draw_names,
+    run_oracle,
+)
 
 _TOGETHER = 8
 

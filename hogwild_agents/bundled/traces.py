@@ -53,7 +53,8 @@ class Scenario:
     ``roles`` are what stands in the workers' private blocks; the oracle does not care.
 
     ``opens[viewer][author]`` is the tick from which the viewer sees the author's unfinished text.
-    Checks come at the start of a step, every so many tokens of a worker or by chance.
+    Checks come at the start of a step, every so many tokens of a worker or by chance. ``slips`` is
+    the chance that a worker claims another task than it should, so that the team must recover.
     """
 
     problem: Problem
@@ -68,6 +69,7 @@ class Scenario:
     finish_tick: int = NEVER
     finish_worker: int = 0
     finish_alone: bool = True
+    slips: float = 0.0
     seed: int = 0
 
     def filled(self) -> Scenario:
@@ -154,7 +156,9 @@ def run_oracle(scenario: Scenario, max_ticks: int = 1000) -> Trace:
     team = TracedTeam(scenario)
     while not team.finished and team.tick < max_ticks:
         team.feed()
-        team.sample([team.decide(worker) for worker in team.active])
+        right = [team.decide(worker) for worker in team.active]
+        slipped = [team.slip(w, token) for w, token in zip(team.active, right, strict=True)]
+        team.sample(slipped, right)
     return team.trace()
 
 
@@ -187,11 +191,11 @@ class TracedTeam:
         for worker in self.active:
             self._feed(worker)
 
-    def sample(self, tokens: list[int]) -> None:
-        """End a tick: one sampled token for each active worker."""
-        for worker, token in zip(self.active, tokens, strict=True):
+    def sample(self, tokens: list[int], targets: list[int] | None = None) -> None:
+        """End a tick: one sampled token (and what it should have been) for each active worker."""
+        for worker, token, target in zip(self.active, tokens, targets or tokens, strict=True):
             assert worker.step is not None
-            worker.step.targets[-1] = token
+            worker.step.targets[-1] = target
             worker.pending = [token]
             worker.since_check += 1
             self._watch_box(worker, token)
@@ -277,6 +281,39 @@ class TracedTeam:
             return worker.plan.pop(0)
         return self._begin(worker)
 
+    def slip(self, worker: _Worker, token: int) -> int:
+        """Now and then, another token than the right one: a wrong claim, or a race misjudged."""
+        step = worker.step
+        assert step is not None
+        if not self.scenario.slips or worker.boxed is not None:
+            return token
+        if token in self.labels and self.rng.random() < self.scenario.slips:
+            label = self._wrong_claim(worker)
+            worker.plan = self._work(label)
+            return self.vocabulary[f"{label})"]
+        if step.label is None or step.after_label or not self._is_contested(worker, step.label):
+            return token
+        if self.rng.random() < 0.5:
+            if token == self.vocabulary[words.TAKEN]:
+                worker.plan = self._work(step.label)
+                return worker.plan.pop(0)
+            worker.plan = [self.vocabulary[words.STEP_END]]
+            return self.vocabulary[words.TAKEN]
+        return token
+
+    def _wrong_claim(self, worker: _Worker) -> str:
+        """What a worker of another rank would claim, or anything."""
+        claimed = {step.label for step in self._seen(worker) if step.is_claim}
+        free = [label for label in self.values if label not in claimed]
+        if self.rng.random() < 0.2:
+            return self.rng.choice(list(self.values))
+        return free[_choices(len(free))[self.rng.randrange(5)]]
+
+    def _is_contested(self, worker: _Worker, label: str) -> bool:
+        """Whether another worker's claim of the task is in view."""
+        others = (step for step in self._seen(worker) if step.worker != worker.index)
+        return any(step.is_claim and step.label == label for step in others)
+
     def _begin(self, worker: _Worker) -> int:
         """Claim a free task, or write the box, or wait."""
         seen = self._seen(worker)
@@ -288,10 +325,7 @@ class TracedTeam:
         free = [label for label in self.values if label not in claimed]
         if not free:
             return self.vocabulary[words.IDLE]
-        rank = self._rank(worker, seen)
-        last = len(free) - 1
-        choices = (0, last, min(1, last), max(last - 1, 0), min(2, last))
-        label = free[choices[rank]]
+        label = free[_choices(len(free))[self._rank(worker, seen)]]
         worker.plan = self._work(label)
         return self.vocabulary[f"{label})"]
 
@@ -356,6 +390,12 @@ class TracedTeam:
         return seen
 
 
+def _choices(free: int) -> tuple[int, ...]:
+    """Which of the free tasks is claimed, by rank: first, last, second, second last, third."""
+    last = free - 1
+    return 0, last, min(1, last), max(last - 1, 0), min(2, last)
+
+
 # Drawing scenarios
 
 
@@ -390,6 +430,7 @@ def draw_scenario(rng: random.Random, distribution: Distribution, workers: int) 
         finish_tick=finish,
         finish_worker=finish_worker,
         finish_alone=rng.random() < 0.8,
+        slips=rng.uniform(0.05, 0.5) if rng.random() < 0.4 else 0.0,
         seed=rng.randrange(2**31),
     )
 

@@ -23,8 +23,9 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from hogwild_agents.cli.build import build_team, check_policies, loaded
 from hogwild_agents.cli.intervals import Estimate, mean, proportion, ratio
-from hogwild_agents.cli.run import INTERRUPTED, build_team, check_policies, loaded
+from hogwild_agents.cli.run import INTERRUPTED
 from hogwild_agents.config import RunConfig
 from hogwild_agents.errors import ConfigError, HogwildError, ProblemError, RunError
 

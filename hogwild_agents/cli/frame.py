@@ -139,7 +139,8 @@ class Frame:
         columns, rows = grid(len(workers), width)
         if width >= MIN_BESIDE and room >= 12:
             return self._beside(workers, width, room, tight)
-        share = room if room < 8 else max(room * 9 // 20, min(rows * 4, room - 4))
+        least = min(rows * 4, max(room - 4, rows * 2))
+        share = min(max(room * 9 // 20, least), room)
         panes, joints = self._panes(workers, columns, width, share, tight)
         history = self._history(width, room - len(panes), tight, joints)
         return panes + history, [] if history else joints

@@ -17,6 +17,8 @@ __all__ = ["LiveView"]
 
 SUMMARY = 7
 """Lines of the answer's panel and the prompt of the shell, below the last frame."""
+LEAST = 16
+"""Lines that the last frame may take, even if the terminal has to scroll."""
 
 
 class LiveView:
@@ -31,6 +33,7 @@ class LiveView:
 
     def __init__(self, console: Console, title: Title) -> None:
         self.record = Record()
+        self.broken = False
         self._console = console
         self._frame = Frame(self.record, title)
         self._live = Live(
@@ -51,7 +54,7 @@ class LiveView:
         self.close()
         if self.record.started:
             width, height = self._console.size
-            lines = self._frame.draw(width, max(height - SUMMARY, 8), tight=True)
+            lines = self._frame.draw(width, max(height - SUMMARY, LEAST), tight=True)
             self._console.print(Group(*lines))
 
     def close(self) -> None:

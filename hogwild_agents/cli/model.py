@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from hogwild_agents.cli.run import loaded
+from hogwild_agents.cli.build import loaded
 from hogwild_agents.config import RunConfig
 
 if TYPE_CHECKING:

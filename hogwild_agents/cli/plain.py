@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Self, TextIO
 
 from hogwild_agents.cli.progress import Progress
@@ -28,6 +29,7 @@ class PlainView:
 
     def __init__(self, out: TextIO, progress: Progress) -> None:
         self.record = Record()
+        self.broken = False
         self._out = out
         self._progress = progress
 
@@ -80,4 +82,8 @@ class PlainView:
 
     def _print(self, line: str) -> None:
         self._progress.close()
-        print(line, file=self._out, flush=True)
+        try:
+            print(line, file=self._out, flush=True)
+        except BrokenPipeError:
+            self.broken = True
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._out.fileno())

@@ -6,35 +6,25 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
 
+from hogwild_agents.cli.build import build_team, check_place, check_policies, loaded
 from hogwild_agents.cli.progress import Progress
 from hogwild_agents.cli.view import SilentView, View
 from hogwild_agents.config import RunConfig
 from hogwild_agents.errors import ConfigError, HogwildError, ProblemError
 
 if TYPE_CHECKING:
-    from hogwild_agents import CacheCoordinator, LanguageModel, Policy, Run, RunResult, Team
-    from hogwild_agents.models import LoadProgress
+    from hogwild_agents import Run, RunResult
 
 FRAMES_PER_SECOND = 12
 INTERRUPTED = 130
 """The exit code after Ctrl-C, as shells have it."""
 NO_ANSWER = 1
-
-STAGES = {
-    "config": "config",
-    "tokenizer": "tokenizer",
-    "weights": "weights",
-    "check": "comparing its logits with the plain forward’s",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,8 +61,10 @@ def run(config: RunConfig, output: Output) -> int:
     with loaded(config, quiet=output.quiet) as model:
         team = build_team(config, model)
         view = choose_view(config, output)
+        task = team.start(problem, on_event=view.handle, transcript=config.save)
         with view:
-            result, failure = anyio.run(execute, team, problem, view, config.save)
+            failure = anyio.run(execute, task, view)
+        result = task.result
         if output.as_json and failure is None:
             print(json.dumps(_as_object(config, problem, result), ensure_ascii=False))
         elif output.quiet and failure is None:
@@ -123,118 +115,7 @@ def _as_object(config: RunConfig, problem: str, result: RunResult) -> dict[str, 
     return {**asdict(result), **settings}
 
 
-# -- what a run is made of
-
-
-@contextmanager
-def loaded(config: RunConfig, *, quiet: bool) -> Iterator[LanguageModel]:
-    """Load the config's model, with progress; close it in the end."""
-    with Progress(quiet=quiet) as progress:
-        progress.show(f"Loading {config.model}")
-        from hogwild_agents import load_model
-
-        def report(load: LoadProgress) -> None:
-            parts = f" {load.done} of {load.total}" if load.total else ""
-            progress.show(f"Loading {config.model} · {STAGES[load.stage]}{parts}")
-
-        model = load_model(
-            config.model,
-            device=config.device,
-            dtype=config.dtype,
-            max_tokens=config.cache_tokens,
-            revision=config.revision,
-            on_progress=report,
-        )
-    try:
-        yield model
-    finally:
-        model.close()
-
-
-def build_team(
-    config: RunConfig, model: LanguageModel, *, coordinator: CacheCoordinator | None = None
-) -> Team:
-    """Return the team that a config describes."""
-    from hogwild_agents import Limits, Team, Worker
-
-    return Team(
-        model,
-        workers=[Worker(worker.name, role=worker.role) for worker in config.team],
-        layout=config.layout,
-        policies=build_policies(config),
-        prompt=config.prompt,
-        limits=Limits(ticks=config.budget),
-        sampling=model.sampling.replace(**config.sampling),
-        seed=config.seed,
-        coordinator=coordinator,
-    )
-
-
-def build_policies(config: RunConfig) -> list[Policy]:
-    """Return the policies that a config names, in its order."""
-    from hogwild_agents.policies import Finisher, RedundancyCheck, StopOnAnswer
-
-    known: dict[str, Callable[[], Policy]] = {
-        "redundancy-check": lambda: RedundancyCheck(every=config.check_every),
-        "stop-on-answer": StopOnAnswer,
-        "finisher": lambda: Finisher(max_tokens=config.max_answer_tokens),
-    }
-    return [known[name]() if name in known else _imported(name) for name in config.policies]
-
-
-def check_policies(config: RunConfig) -> None:
-    """Raise a ConfigError if a policy is unknown, or an option is for one that is left out."""
-    known = ("redundancy-check", "stop-on-answer", "finisher")
-    for name in config.policies:
-        if name not in known and ":" not in name:
-            raise ConfigError(
-                f"There is no policy {name!r}: choose from {', '.join(known)}, or give one of your "
-                "own as module:Class."
-            )
-    for option, policy in (
-        ("check_every", "redundancy-check"),
-        ("max_answer_tokens", "finisher"),
-    ):
-        if option in config.model_fields_set and policy not in config.policies:
-            raise ConfigError(
-                f"{option} is {getattr(config, option)}, but the policy {policy!r} is left out: "
-                f"add it, or leave out {option}."
-            )
-
-
-def check_place(path: Path | None) -> None:
-    """Raise a ConfigError if no file can be written there; nothing is written."""
-    if path is None:
-        return
-    folder = path.parent
-    fault = ""
-    if path.is_dir():
-        fault = "is a folder"
-    elif not folder.is_dir():
-        fault = "is in no folder that exists"
-    elif not os.access(path if path.exists() else folder, os.W_OK):
-        fault = "may not be written to"
-    if fault:
-        raise ConfigError(f"The transcript's file {str(path)!r} {fault}: name another one.")
-
-
-def _imported(name: str) -> Policy:
-    """Return a policy of the user's own, from ``module:Class``."""
-    from hogwild_agents import Policy
-
-    module, _, attribute = name.partition(":")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())  # as `python -m` has it
-    try:
-        policy = getattr(import_module(module), attribute)()
-    except Exception as error:  # a user's module may raise anything
-        raise ConfigError(
-            f"The policy {name!r} cannot be made ({type(error).__name__}: {error}): give "
-            "module:Class of a policy that takes no arguments."
-        ) from error
-    if not isinstance(policy, Policy):
-        raise ConfigError(f"{name!r} is no policy: give a subclass of hogwild_agents.Policy.")
-    return policy
+# -- views
 
 
 def choose_view(config: RunConfig, output: Output) -> View:
@@ -263,18 +144,16 @@ def terminal_view(facts: Sequence[str], budget: int | None, *, plain: bool) -> V
 # -- running
 
 
-STOPS = {"interrupted": INTERRUPTED, "terminated": 128 + signal.SIGTERM}
-"""Exit codes by what a signal stops a run for."""
+NOBODY_READS = "nobody reads"
+STOPS = {"interrupted": INTERRUPTED, "terminated": 143, NOBODY_READS: 141}
+"""Exit codes by what stops a run: those that shells have for SIGINT, SIGTERM and SIGPIPE."""
 
 
-async def execute(
-    team: Team, problem: str, view: View, save: Path | None
-) -> tuple[RunResult, HogwildError | None]:
-    """Run a team under a view; return what it came to, and why it failed if it did.
+async def execute(run: Run, view: View) -> HogwildError | None:
+    """Execute a run under a view; return why it failed, if it did.
 
     The first Ctrl-C ends the run in order, the second one the program.
     """
-    run = team.start(problem, on_event=view.handle, transcript=save)
     failure: HogwildError | None = None
     async with anyio.create_task_group() as group:
         group.start_soon(_heed_signals, run, view)
@@ -284,7 +163,7 @@ async def execute(
         except HogwildError as error:
             failure = error
         group.cancel_scope.cancel()
-    return run.result, failure
+    return failure
 
 
 async def _heed_signals(run: Run, view: View) -> None:
@@ -309,4 +188,6 @@ async def _refresh(run: Run, view: View) -> None:
             read = run.coordinator.statistics().tokens if run.coordinator else 0
             view.wait(f"Reading the prompt · {read:,} tokens" if read else "Reading the prompt")
         view.refresh()
+        if view.broken:
+            run.stop(NOBODY_READS)
         await anyio.sleep(1 / FRAMES_PER_SECOND)

@@ -27,9 +27,15 @@ LIMITS = {
 
 
 class View(Protocol):
-    """Shows one run. It is entered before the run and left after it."""
+    """Shows one run. It is entered before the run and left after it.
+
+    Attributes:
+        record: what it knows of the run.
+        broken: whether nobody reads what it writes any more.
+    """
 
     record: Record
+    broken: bool
 
     def __enter__(self) -> Self: ...
 
@@ -61,6 +67,7 @@ class SilentView:
 
     def __init__(self, progress: Progress) -> None:
         self.record = Record()
+        self.broken = False
         self._progress = progress
 
     def __enter__(self) -> Self:

@@ -63,6 +63,12 @@ def test_drawn_runs_are_reproducible_and_end() -> None:
         assert all(a in ("?", v) for a, v in zip(given, values, strict=True))
 
 
+def test_teams_recover_from_slips() -> None:
+    for seed, problem in enumerate(held_out_problems(20)):
+        trace = run_oracle(Scenario(problem=problem, names=NAMES, slips=0.5, seed=seed))
+        assert is_correct(trace.answer, problem)
+
+
 def test_a_lost_race_is_noticed() -> None:
     (problem,) = held_out_problems(1)
     scenario = Scenario(

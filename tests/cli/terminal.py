@@ -68,7 +68,7 @@ class Terminal:
     @property
     def text(self) -> str:
         """What was written, without control sequences."""
-        return ESCAPE.sub(b"", self.written).replace(b"\r", b"").decode(errors="replace")
+        return without_escapes(self.written)
 
     @property
     def is_given_back(self) -> bool:
@@ -109,6 +109,11 @@ class Terminal:
             self.written += data
             return bool(data)
         return True
+
+
+def without_escapes(written: bytes) -> str:
+    """Return the text without control sequences."""
+    return ESCAPE.sub(b"", written).replace(b"\r", b"").decode(errors="replace")
 
 
 def _own_the_terminal() -> None:

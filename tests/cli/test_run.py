@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from hogwild_agents import read_transcript
-from hogwild_agents.bundled.task import DEFAULT, held_out_problems, is_correct
+from hogwild_agents.bundled.task import Distribution, held_out_problems, is_correct
 from hogwild_agents.cli.app import call
 
-PROBLEM = held_out_problems(1, 3)[0]
+PROBLEM = held_out_problems(1, 3, Distribution(tasks=(5, 5), terms=(3, 4)))[0]
 COMMAND = [sys.executable, "-m", "hogwild_agents.cli"]
 
 
@@ -54,6 +54,22 @@ def test_solves_a_problem_in_lines(tmp_path: Path) -> None:
     again = hogwild("replay", "run.jsonl", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert again.stdout.splitlines() == lines[:-1]
+
+
+def test_ends_when_nobody_reads(tmp_path: Path) -> None:
+    command = [*COMMAND, "run", PROBLEM.text, "--no-policies", "--save", "run.jsonl"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert "[1]: " in process.stdout.readline()
+        process.stdout.close()
+        assert process.wait(60) == 141
+        assert process.stderr.read() == ""
+    result = read_transcript(tmp_path / "run.jsonl").result
+    assert result is not None
+    assert result.reason == "nobody reads"
 
 
 def test_result_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -97,45 +113,53 @@ def test_sample_problem_is_the_seeds_own(capsys: pytest.CaptureFixture[str]) -> 
     arguments = ["run", "--no-policies", "--budget", "2", "--json", "--seed", "3"]
     assert call(arguments) == 1
     found = json.loads(capsys.readouterr().out)
-    assert found["problem"] == PROBLEM.text
-    assert DEFAULT.tasks[0] <= PROBLEM.text.count(")") <= DEFAULT.tasks[1]
+    assert found["problem"] == held_out_problems(1, 3)[0].text
 
 
 def test_finisher_and_check_follow_their_options(capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["run", PROBLEM.text, "--budget", "40", "--check-every", "5", "--json"]
+    arguments = ["run", PROBLEM.text, "--budget", "20", "--check-every", "5", "--json"]
     found = json.loads(called(arguments, capsys))
     assert found["reason"] == "finisher"
     assert "Quick check: am I doing redundant work? (yes/no): " in found["texts"]["Alice"]
-    assert found["ticks"] == 40
+    assert found["ticks"] == 20
 
 
-def test_policy_of_ones_own(tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text(
+def test_policy_of_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "own_policy.py").write_text(
         "from hogwild_agents import Finish, Policy\n"
         "class Enough(Policy):\n"
         "    async def on_tick_ended(self, event):\n"
         "        return [Finish(answer='enough')] if event.tick == 3 else []\n"
     )
-    done = hogwild("run", PROBLEM.text, "-q", "--policy", "mine:Enough", cwd=tmp_path)
-    assert (done.returncode, done.stdout) == (0, "enough\n"), done.stderr
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    assert (
+        called(["run", PROBLEM.text, "-q", "--policy", "own_policy:Enough"], capsys) == "enough\n"
+    )
 
 
-def test_failed_run_shows_what_there_is_and_one_sentence(tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text(
+def test_failed_run_shows_what_there_is_and_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "broken_policy.py").write_text(
         "from hogwild_agents import Policy\n"
         "class Broken(Policy):\n"
         "    async def on_tick_ended(self, event):\n"
         "        if event.tick == 4:\n"
         "            raise ValueError('out of luck')\n"
     )
-    done = hogwild(
-        "run", PROBLEM.text, "--policy", "mine:Broken", "--save", "run.jsonl", cwd=tmp_path
-    )
-    assert done.returncode == 2
-    assert done.stderr.count("\n") == 1
-    assert "out of luck" in done.stderr
-    assert "Alice [1]: " in done.stdout
-    assert "(Failed · 4 ticks · " in done.stdout
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    arguments = ["run", PROBLEM.text, "--policy", "broken_policy:Broken", "--save", "run.jsonl"]
+    assert call(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("hogwild: ")
+    assert captured.err.count("\n") == 1
+    assert "out of luck" in captured.err
+    assert "Alice [1]: " in captured.out
+    assert "(Failed · 4 ticks · " in captured.out
     result = read_transcript(tmp_path / "run.jsonl").result
     assert result is not None
     assert result.reason == "failed"
@@ -149,7 +173,7 @@ def test_problem_longer_than_the_context(
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.count("\n") == 1
-    assert "4096" in captured.err.replace(",", "")
+    assert "4096" in captured.err
     assert not path.exists()
 
 

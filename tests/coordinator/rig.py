@@ -76,7 +76,7 @@ class WatchedEngine(Engine):
         assert self.busy.acquire(blocking=False), "two forwards at once"
         try:
             self.entered += 1
-            assert self.gate.wait(20), "nobody opened the gate"
+            assert self.gate.wait(5), "nobody opened the gate"
             if self.entered == self.fails_at:
                 raise MemoryError("no memory left")
             if self.failure is not None:

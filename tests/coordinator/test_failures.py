@@ -91,7 +91,7 @@ async def test_malformed_feeds_fail_alone(engine: WatchedEngine) -> None:
             (feed(foreign.block(), 1), FeedError),
             (feed(block, *[1] * (CONTEXT + 1)), ContextLengthError),
             (feed(block, 1, view=broken_view), KeyError),
-            (feed(block, "1"), TypeError),  # type: ignore[arg-type]
+            (feed(block, "1"), FeedError),  # type: ignore[arg-type]
         ):
             error, ledger = await beside_others(engine, request)
             assert isinstance(error, kind), (request, error)

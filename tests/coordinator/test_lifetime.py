@@ -181,18 +181,21 @@ async def test_a_loop_that_dies_lets_nobody_wait(
 async def test_a_loop_that_dies_is_told_to_a_body_that_cannot_be_cancelled(
     engine: WatchedEngine,
 ) -> None:
+    class Fatal(BaseException):
+        """No Exception, so it is not the seat's alone."""
+
     def view() -> list[CacheBlock]:
-        raise KeyboardInterrupt  # no Exception, so it is not the seat's alone
+        raise Fatal
 
     async def body() -> None:
         async with CacheCoordinator(engine) as coordinator:
-            with coordinator.join("a") as seat, anyio.CancelScope(shield=True):
-                with pytest.raises(ClosedError):
-                    await seat.submit(feed(engine.block(), 1, view=view))
+            seat = coordinator.join("a")
+            with anyio.CancelScope(shield=True), pytest.raises(ClosedError):
+                await seat.submit(feed(engine.block(), 1, view=view))
 
     with pytest.raises(BaseExceptionGroup) as caught:
         await body()
-    assert [type(error) for error in caught.value.exceptions] == [KeyboardInterrupt]
+    assert [type(error) for error in caught.value.exceptions] == [Fatal]
 
 
 async def test_closed_between_closing_a_tick_and_its_forward(engine: WatchedEngine) -> None:

@@ -114,9 +114,14 @@ class Typist(Worker):
             else:
                 await part(self)
 
+    @property
+    def bans(self) -> frozenset[int]:
+        """What no worker may write."""
+        return self.desk.draft._model.reasoning_bans
+
     async def ramble(self, count: int) -> None:
         """Sample so many tokens freely."""
-        self.desk.sampler.params = self.free
+        self.desk.sampler.params = self.free.replace(banned=self.bans)
         for _ in range(count):
             await self.next_token()
 
@@ -126,7 +131,9 @@ class Typist(Worker):
             await self.type_token(token)
 
     async def type_token(self, token: int) -> None:
-        """Sample a token."""
+        """Sample a token, after the one that a write has sampled already, if there is one."""
+        if self._ahead is not None:
+            await self.next_token()
         self.desk.sampler.params = self.free.replace(temperature=0.0, bias={token: 1e4})
         written = await self.next_token()
         assert written.id == token

@@ -1,0 +1,25 @@
+"""Three workers of the bundled model share a list of sums, in one attention cache.
+
+Prints the answer, what it took, and each worker's text. From the command line the same is
+``hogwild run``.
+"""
+
+import anyio
+
+from hogwild_agents import Team, load_model
+from hogwild_agents.policies import paper_policies
+
+PROBLEM = "Tasks: a) 7 + 1 - 3 + 2 b) 4 + 9 - 6 c) 12 - 5 + 8 d) 3 + 3 + 3 e) 9 - 2 + 6 - 1"
+
+
+async def main() -> None:
+    """Solve one problem."""
+    team = Team(load_model(), workers=["Alice", "Bob", "Carol"], policies=paper_policies())
+    result = await team.solve(PROBLEM)
+    print(f"{result.answer}  ({result.reason}, {result.ticks} ticks)\n")
+    for step in result.steps:
+        print(step.text.strip())
+
+
+if __name__ == "__main__":
+    anyio.run(main)

@@ -1,0 +1,31 @@
+"""A worker of one's own: one that thinks, beside one that only says a sentence and leaves.
+
+Override ``run``; everything that a worker can do is a method of it. Other workers see what it
+writes in the very tick in which it is fed, and its block stays visible when it has left.
+"""
+
+import anyio
+
+from hogwild_agents import StepEnded, Team, Worker, load_model
+from hogwild_agents.policies import paper_policies
+
+
+class Helper(Worker):
+    """Does the first sum by hand, and then leaves the rest to the others."""
+
+    async def run(self) -> None:
+        """Write one finished task into the shared cache."""
+        await self.write("a) 7 + 1 = 8 - 3 = 5.")
+        print(f"{self.name} leaves; so far the others wrote {dict(self.others)}")
+
+
+async def main() -> None:
+    """Stream the events of a run."""
+    team = Team(load_model(), workers=[Helper("Alice"), "Bob"], policies=paper_policies())
+    async for event in team.stream("Tasks: a) 7 + 1 - 3 b) 4 + 9 - 6 c) 12 - 5 + 8"):
+        if isinstance(event, StepEnded):
+            print(event.text.strip())
+
+
+if __name__ == "__main__":
+    anyio.run(main)

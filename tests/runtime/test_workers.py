@@ -1,0 +1,468 @@
+"""Workers of one's own, and what one worker does to the others: nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import anyio
+import pytest
+from anyio.lowlevel import checkpoint
+from hypothesis import given, settings, strategies as st
+
+from hogwild_agents.actions import Action, Finish, Say
+from hogwild_agents.engine import SamplingParams
+from hogwild_agents.errors import ClosedError, ConfigError, RunError, UsageError
+from hogwild_agents.events import RunStarted, TickEnded, TokensWritten, WorkerLeft
+from hogwild_agents.layouts import Board, Layout, Place
+from hogwild_agents.limits import Limits
+from hogwild_agents.policy import Policy
+from hogwild_agents.worker import Token, Worker
+from tests.runtime.book import check_feeds
+from tests.runtime.rig import (
+    GREEDY,
+    PROBLEM,
+    Play,
+    Typist,
+    language_model,
+    make_team,
+    play,
+    run_on,
+    solve,
+    steps_of,
+)
+
+pytestmark = pytest.mark.anyio
+NONE = Limits()
+
+
+def left(record: Play) -> dict[str, str | None]:
+    return {event.worker: event.error for event in record.told(WorkerLeft)}
+
+
+# -- what a worker can do
+
+
+async def test_a_scripted_worker_writes_reads_and_leaves() -> None:
+    seen: list[str] = []
+
+    class Clerk(Worker):
+        async def run(self) -> None:
+            await self.write("Let me see. ")
+            token = await self.next_token()
+            assert isinstance(token, Token)
+            assert self.text == f"**Clerk [1]:** Let me see. {token.text}" == self.step_text
+            assert self.step == 1
+            seen.append(self.others["Bob"])
+            await self.write(f"Bob wrote {len(self.others['Bob'])} characters.")
+
+    record = await solve(make_team(workers=[Clerk("Clerk"), "Bob"], limits=Limits(ticks=6)))
+    check_feeds(record)
+    assert seen[0].startswith("**Bob [1]:** ")
+    assert " characters." in record.result.texts["Clerk"]
+    assert left(record) == {"Clerk": None}
+    assert record.result.reason == "ticks"
+
+
+async def test_what_is_written_is_fed_before_a_worker_leaves() -> None:
+    workers = [Typist("Alice", "hello", ".\n\n"), Typist("Bob", "hello to Alice")]
+    record = await solve(make_team(workers=workers, limits=NONE))
+    ledger = check_feeds(record)
+    assert record.result.reason == "left"
+    model = record.team.model
+    assert model.decode(ledger.named("history")) == "**Alice [1]:** hello.\n\n"
+    assert model.decode(ledger.named("Alice [2]")) == "**Alice [2]:** "
+    assert model.decode(ledger.named("Bob [1]")) == record.result.texts["Bob"]
+
+
+async def test_a_worker_that_has_left_stays_visible() -> None:
+    record = await solve(make_team(workers=[Typist("Alice", "hello"), Typist("Bob", 9)]))
+    check_feeds(record)
+    views = [
+        [entry.name for entry in feed.view]  # type: ignore[union-attr]
+        for commit in record.commits
+        if commit.seat == "Bob"
+        for feed in commit.feeds
+    ]
+    assert all("Alice [1]" in view for view in views)
+
+
+async def test_a_worker_whose_run_returns_at_once() -> None:
+    for workers in ([Typist("Alice")], [Typist("Alice"), Typist("Bob", 4)]):
+        record = await solve(make_team(workers=workers, limits=NONE))
+        ledger = check_feeds(record)
+        assert record.result.reason == "left"
+        assert record.result.texts["Alice"] == "**Alice [1]:** "
+        assert record.team.model.decode(ledger.named("Alice [1]")) == "**Alice [1]:** "
+
+
+async def test_thinking_can_have_a_length() -> None:
+    class Short(Worker):
+        async def run(self) -> None:
+            await self.think(max_tokens=5)
+
+    record = await solve(make_team(workers=[Short("Alice"), Short("Bob")], limits=NONE))
+    assert record.result.reason == "left"
+    assert record.result.tokens == 10
+    assert record.result.ticks == 6  # the last tokens are fed too
+    check_feeds(record)
+
+
+async def test_thinking_ends_at_the_end_of_text() -> None:
+    model = language_model()
+    stop = min(model.stop_ids)
+    assert stop in model.reasoning_bans
+
+    class Ender(Typist):
+        async def run(self) -> None:
+            params = self.desk.sampler.params
+            self.desk.sampler.params = params.replace(banned=frozenset(), bias={stop: 1e4})
+            await self.think()
+
+    record = await solve(make_team(model, workers=[Ender("Alice")], limits=NONE))
+    assert record.result.tokens == 1
+    assert record.result.reason == "left"
+
+
+async def test_a_parked_worker_holds_nobody_up() -> None:
+    async def wait_for_bob(worker: Typist) -> None:
+        with worker.parked():
+            while "[2]" not in worker.others["Bob"]:
+                await anyio.sleep(0.001)
+        await worker.write("Thanks, Bob. ")
+
+    workers = [Typist("Alice", 2, wait_for_bob, 2), steps_of("Bob", [6, 9])]
+    record = await solve(make_team(workers=workers))
+    check_feeds(record)
+    assert "Thanks, Bob. " in record.result.texts["Alice"]
+    ticks = [e.tick for e in record.told(TokensWritten) if e.worker == "Alice"]
+    assert max(b - a for a, b in zip(ticks, ticks[1:], strict=False)) >= 5
+
+
+async def test_all_may_be_parked_at_once() -> None:
+    async def nap(worker: Typist) -> None:
+        with worker.parked():
+            await anyio.sleep(0.02)
+
+    workers = [Typist("Alice", 2, nap, 2), Typist("Bob", nap, 2, nap)]
+    record = await solve(make_team(workers=workers, limits=NONE))
+    check_feeds(record)
+    assert record.result.reason == "left"
+
+
+async def test_what_is_written_before_a_pause_is_seen_during_it_if_flushed() -> None:
+    async def pause(worker: Typist) -> None:
+        with worker.parked():
+            await anyio.sleep(0.05)
+
+    async def flush(worker: Typist) -> None:
+        await worker.flush()
+
+    for script in (("hello", flush, pause), ("hello", pause)):
+        record = await solve(
+            make_team(workers=[Typist("Alice", *script), "Bob"], limits=Limits(ticks=7))
+        )
+        check_feeds(record)
+
+
+async def test_an_interrupted_worker_goes_on_with_new_text() -> None:
+    lost: list[bool] = []
+
+    async def interrupt(worker: Typist) -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(worker.next_token)
+            for _ in range(60):
+                await checkpoint()
+            group.cancel_scope.cancel()
+        await worker.write("Where was I? ")
+        lost.append(True)
+
+    record = await solve(make_team(workers=[Typist("Alice", 2, interrupt, 3), Typist("Bob", 9)]))
+    check_feeds(record)
+    assert lost
+    assert not record.result.failures
+
+
+async def test_a_lost_token_is_told_where_nothing_can_follow() -> None:
+    async def lose(worker: Typist) -> None:
+        worker._ahead = None
+        await worker.next_token()
+
+    async def flush(worker: Typist) -> None:
+        await worker.flush()
+
+    record = await solve(make_team(workers=[Typist("Alice", flush, lose), Typist("Bob", 3)]))
+    assert "nothing to continue from" in record.result.failures["Alice"]
+
+
+async def test_two_tasks_of_a_worker_cannot_write_at_once() -> None:
+    class Torn(Worker):
+        async def run(self) -> None:
+            async with anyio.create_task_group() as group:
+                group.start_soon(self.write, "one ")
+                group.start_soon(self.write, "two ")
+
+    record = await solve(make_team(workers=[Torn("Alice"), Typist("Bob", 4)], limits=NONE))
+    assert "waits for a tick already" in record.result.failures["Alice"]
+    check_feeds(record)
+
+
+async def test_writing_nothing_changes_nothing() -> None:
+    async def nothing(worker: Typist) -> None:
+        await worker.write("")
+
+    alone = await solve(make_team(workers=[Typist("Alice", 3)], limits=NONE))
+    record = await solve(make_team(workers=[Typist("Alice", 1, nothing, 2)], limits=NONE))
+    assert record.result.texts == alone.result.texts
+
+
+async def test_log_probabilities_come_with_the_tokens() -> None:
+    tokens: list[Token] = []
+
+    class Watcher(Worker):
+        async def run(self) -> None:
+            tokens.append(await self.next_token())
+
+    sampling = SamplingParams(temperature=0.0, logprobs=3)
+    record = await solve(make_team(workers=[Watcher("Alice", sampling=sampling)], limits=NONE))
+    (token,) = tokens
+    (event,) = [e for e in record.told(TokensWritten) if e.source == "sampled"]
+    assert token.logprob is not None
+    assert event.logprobs == (token.logprob,)
+    assert token.top[0] == (token.id, token.logprob)
+    assert len(token.top) == 3
+
+
+def test_a_worker_in_no_run_says_so() -> None:
+    worker = Worker("Alice")
+    assert repr(worker) == "Worker('Alice')"
+    with pytest.raises(ClosedError, match="in no run"):
+        _ = worker.text
+
+
+async def test_each_run_works_on_a_copy_of_a_worker() -> None:
+    class Counter(Worker):
+        count = 0
+
+        async def run(self) -> None:
+            self.count += 1
+            await self.think(2)
+
+    worker = Counter("Alice")
+    team = make_team(workers=[worker], limits=NONE)
+    await solve(team)
+    await solve(team)
+    assert worker.count == 0
+    assert worker._desk is None
+
+
+# -- what becomes of the others
+
+
+async def fail(worker: Typist) -> None:
+    raise ValueError("my tool broke")
+
+
+async def fail_parked(worker: Typist) -> None:
+    with worker.parked():
+        await checkpoint()
+        raise ValueError("my tool broke")
+
+
+async def fail_in_a_group(worker: Typist) -> None:
+    async with anyio.create_task_group() as group:
+        group.start_soon(fail, worker)
+
+
+async def cancel_oneself(worker: Typist) -> None:
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await worker.next_token()
+
+
+TROUBLE = [fail, fail_parked, fail_in_a_group, cancel_oneself]
+
+
+@pytest.mark.parametrize("trouble", TROUBLE)
+@pytest.mark.parametrize("layout", ["combined", "contiguous"])
+async def test_a_worker_in_trouble_harms_nobody(
+    trouble: Callable[[Typist], Awaitable[None]], layout: str
+) -> None:
+    workers = [steps_of("Alice", [2, 7]), Typist("Bob", 1, ".\n\n", trouble), "Carol"]
+    record = await solve(make_team(workers=workers, layout=layout, limits=Limits(ticks=12)))
+    check_feeds(record)
+    assert record.result.reason == "ticks"
+    failed = trouble is not cancel_oneself
+    assert ("ValueError: my tool broke" in str(record.result.failures)) is failed
+    assert left(record)["Bob"] == record.result.failures.get("Bob")
+    assert record.result.ticks == 12
+
+
+async def test_if_all_workers_fail_the_run_does() -> None:
+    workers = [Typist("Alice", 1, fail), Typist("Bob", 3, fail)]
+    record = await play(make_team(workers=workers, limits=NONE))
+    assert isinstance(record.error, RunError)
+    assert "Bob" in str(record.error)
+    assert "my tool broke" in str(record.error)
+    assert isinstance(record.error.__cause__, ValueError)
+    assert record.error.result == record.result
+    assert set(record.result.failures) == {"Alice", "Bob"}
+    assert len(record.result.texts["Bob"]) > len("**Bob [1]:** ")
+    check_feeds(record)
+
+
+async def test_if_some_workers_fail_the_run_does_not() -> None:
+    for workers in (
+        [Typist("Alice", 1, fail), Typist("Bob", 3)],
+        [Typist("Alice", 1), Typist("Bob", 3, fail)],
+    ):
+        record = await solve(make_team(workers=workers, limits=NONE))
+        assert record.result.reason == "left"
+        assert len(record.result.failures) == 1
+
+
+async def test_a_policy_may_save_a_run_whose_workers_fail() -> None:
+    class Last(Policy):
+        async def on_worker_left(self, event: WorkerLeft) -> Sequence[Action]:
+            return [Finish(answer="none", reason="gave up")] if event.error else []
+
+    record = await solve(make_team(workers=[Typist("Alice", 1, fail)], policies=[Last()]))
+    assert record.result.answer == "none"
+    assert record.result.reason == "gave up"
+
+
+async def test_a_worker_that_swallows_all_errors_cannot_hide_a_failed_run() -> None:
+    class Broken(Policy):
+        async def on_tick_ended(self, event: TickEnded) -> Sequence[Action]:
+            raise KeyError("x")
+
+    class Deaf(Worker):
+        async def run(self) -> None:
+            while True:
+                try:
+                    await self.next_token()
+                except Exception:
+                    await checkpoint()
+
+    record = await play(make_team(workers=[Deaf("Alice")], policies=[Broken()], limits=NONE))
+    assert record.error is not None
+    assert "Broken" in str(record.error)
+
+
+async def test_a_view_that_cannot_be_made_fails_its_worker_only() -> None:
+    class Picky(Layout):
+        def view(self, board: Board, place: Place, block: Any) -> Sequence[Any]:
+            if place.name == "Alice":
+                raise LookupError("no view for Alice")
+            return [board.prompt, board.own, block]
+
+    record = await solve(make_team(workers=["Alice", "Bob"], layout=Picky()))
+    assert "no view for Alice" in record.result.failures["Alice"]
+    assert record.result.reason == "ticks"
+
+
+@settings(max_examples=15)
+@given(
+    scripts=st.lists(
+        st.lists(st.one_of(st.integers(0, 3), st.just(".\n\n"), st.sampled_from(TROUBLE))),
+        min_size=1,
+        max_size=6,
+    ),
+    ticks=st.integers(1, 12),
+    backend=st.sampled_from(["asyncio", "trio"]),
+)
+def test_whatever_workers_do_a_run_ends_in_order(
+    scripts: list[list[Any]], ticks: int, backend: str
+) -> None:
+    workers = [Typist(f"W{i}", *script) for i, script in enumerate(scripts)]
+    team = make_team(workers=workers, limits=Limits(ticks=ticks))
+    record: Play = run_on(backend, lambda: play(team))
+    check_feeds(record)
+    assert record.result.ticks <= ticks
+    all_failed = len(record.result.failures) == len(workers)
+    assert record.error is None or all_failed
+
+
+# -- names
+
+
+@pytest.mark.parametrize("count", range(1, 7))
+async def test_any_number_of_workers_with_any_names(count: int) -> None:
+    names = ["Ann", "José María", "王小明", "🦊", "a", "{x} **[1]:**"][:count]
+    record = await solve(make_team(workers=names, limits=Limits(ticks=3)))
+    check_feeds(record)
+    assert list(record.result.texts) == names
+    for name, text in record.result.texts.items():
+        assert text.startswith(f"**{name} [1]:** ")
+
+
+@pytest.mark.parametrize("name", ["", " ", "\n", "a\nb", "a\r", "a\u2028b", None, 3, b"Al"])
+def test_a_name_is_one_line_of_text(name: Any) -> None:
+    with pytest.raises(ConfigError, match="one line of text"):
+        Worker(name)
+
+
+def test_names_are_unique() -> None:
+    with pytest.raises(ConfigError, match="'Bob'.*name of its own"):
+        make_team(workers=["Bob", "Alice", Worker("Bob", role="I check.")])
+
+
+async def test_a_worker_may_be_spoken_to_while_it_is_parked() -> None:
+    class Host(Policy):
+        async def on_tick_ended(self, event: TickEnded) -> Sequence[Action]:
+            return [Say(worker="Alice", text="Hello? ")] if event.tick == 3 else []
+
+    async def nap(worker: Typist) -> None:
+        with worker.parked():
+            while worker.desk._thinking.clock.ticks < 6:
+                await anyio.sleep(0.001)
+
+    workers = [Typist("Alice", 2, nap, 2), Typist("Bob", 9)]
+    record = await solve(make_team(workers=workers, policies=[Host()]))
+    check_feeds(record)
+    (event,) = [e for e in record.told(TokensWritten) if e.text == "Hello? "]
+    assert event.tick >= 6
+    assert event.source == "forced"
+
+
+async def test_what_was_said_to_a_worker_that_just_leaves_is_written() -> None:
+    class Host(Policy):
+        async def on_tokens_written(self, event: TokensWritten) -> Sequence[Action]:
+            ends = event.worker == "Bob" and event.tick == 3
+            return [Say(worker="Alice", text="Bye. ")] if ends else []
+
+    workers = [Typist("Bob", 9), Typist("Alice", 3)]
+    record = await solve(make_team(workers=workers, policies=[Host()], limits=NONE))
+    ledger = check_feeds(record)
+    assert record.result.texts["Alice"].endswith("Bye. ")
+    assert record.team.model.decode(ledger.named("Alice [1]")).endswith("Bye. ")
+
+
+async def test_speaking_to_a_worker_that_has_left_is_an_error_by_name() -> None:
+    class Host(Policy):
+        async def on_worker_left(self, event: WorkerLeft) -> Sequence[Action]:
+            return [Say(worker=event.worker, text="Come back! ")]
+
+    record = await play(make_team(workers=[Typist("Alice", 1), "Bob"], policies=[Host()]))
+    assert "Host" in str(record.error)
+    assert "has left" in str(record.error)
+
+
+async def test_who_speaks_at_the_start_opens_the_first_steps() -> None:
+    class Host(Policy):
+        async def on_run_started(self, event: RunStarted) -> Sequence[Action]:
+            return [Say(worker=name, text=f"I am {name}. ") for name in event.workers]
+
+    record = await solve(make_team(policies=[Host()], sampling=GREEDY))
+    check_feeds(record)
+    for name, text in record.result.texts.items():
+        assert text.startswith(f"**{name} [1]:** I am {name}. ")
+
+
+async def test_unusual_errors_are_usage_errors() -> None:
+    assert issubclass(UsageError, ValueError)
+    with pytest.raises(ConfigError, match="at least one worker"):
+        make_team(workers=[])
+    with pytest.raises(ConfigError, match="give a list"):
+        make_team(workers="Alice")
+    assert await make_team(limits=Limits(ticks=1)).solve(PROBLEM)
