@@ -11,7 +11,8 @@ import re
 from pathlib import Path
 
 import anyio
-from rich.console import CONSOLE_SVG_FORMAT, Console, Group
+from rich._export_format import CONSOLE_SVG_FORMAT
+from rich.console import Console, Group
 from rich.text import Text
 
 from hogwild_agents import Event, Limits, Team, TickEnded, load_model

@@ -11,7 +11,8 @@ class Say:
     """Put text into a worker's block, right after what it has written so far.
 
     Returned for a step that has just ended, the text opens the worker's next step, after its
-    prefix. The worker goes on as though it had written the text itself.
+    prefix. The worker goes on as though it had written the text itself. One that is parked says it
+    when it comes back, or before a conclusion.
 
     Attributes:
         worker: its name.
@@ -27,7 +28,8 @@ class Conclude:
     """End the thinking and let one worker answer, in the cache that is there.
 
     Whatever the workers have written is fed, then ``text``; the worker goes on greedily until the
-    box that ``text`` opened is closed, or for ``max_tokens``. These tokens count in no budget.
+    box that ``text`` opened is closed, or for ``max_tokens``. These tokens count in no budget. If
+    the cache or the context has no room for them, there is no answer.
 
     Attributes:
         text: what leads to the answer, such as one that ends in an open box.
@@ -44,7 +46,7 @@ class Conclude:
 
 @dataclass(frozen=True, kw_only=True)
 class Finish:
-    """End the run at once, with or without an answer.
+    """End the run at once, with or without an answer. Of several that end it the first counts.
 
     Attributes:
         answer: the answer, if there is one.

@@ -27,6 +27,7 @@ class Ending:
         self.stopped: str | None = None
         self.limit: str | None = None
         self._scope: anyio.CancelScope | None = None
+        self._over = anyio.Event()
 
     @property
     def reason(self) -> str:
@@ -64,14 +65,24 @@ class Ending:
         """End the phase that is going on."""
         if self._scope is not None:
             self._scope.cancel()
+            self._over.set()
+
+    @property
+    def over(self) -> bool:
+        """Whether the phase has been ended, though it may not have come to its end yet."""
+        return self._scope is None or self._scope.cancel_called
+
+    async def wait(self) -> None:
+        """Wait until the phase is ended."""
+        await self._over.wait()
 
     @contextmanager
     def phase(self) -> Iterator[anyio.CancelScope]:
         """A part of the run that an ending cuts short."""
         with anyio.CancelScope() as scope:
-            self._scope = scope
+            self._scope, self._over = scope, anyio.Event()
             if self.stopped is not None:
-                scope.cancel()
+                self.now()
             try:
                 yield scope
             finally:

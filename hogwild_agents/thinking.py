@@ -7,6 +7,7 @@ import random
 from typing import TYPE_CHECKING
 
 import anyio
+from anyio.lowlevel import checkpoint_if_cancelled
 
 from hogwild_agents import events as ev
 from hogwild_agents.actions import Say
@@ -16,7 +17,13 @@ from hogwild_agents.desk import Desk
 from hogwild_agents.draft import Draft, Piece
 from hogwild_agents.ending import Ending
 from hogwild_agents.engine import Sampled, Sampler
-from hogwild_agents.errors import ContextLengthError, LimitError, PolicyError, RunError
+from hogwild_agents.errors import (
+    ClosedError,
+    ContextLengthError,
+    LimitError,
+    PolicyError,
+    RunError,
+)
 from hogwild_agents.layouts import Board, Place
 from hogwild_agents.log import get_logger
 from hogwild_agents.panel import Panel, Proposal, check
@@ -101,7 +108,7 @@ class Thinking:
         except Exception as error:
             self._failed(desk, error)
         try:
-            if self._ending.natural:
+            if self._ending.natural and not self._ending.over:
                 await self._see_off(desk)
         except Exception as error:
             self._failed(desk, error)
@@ -119,25 +126,35 @@ class Thinking:
     def _failed(self, desk: Desk, error: Exception) -> None:
         """Sort out what a worker raised."""
         error = only(error)
-        if isinstance(error, LimitError):
-            self._ending.reach("context" if isinstance(error, ContextLengthError) else "cache")
-        elif isinstance(error, RunError):
-            self._ending.fail(error)
-        else:
-            _log.warning("worker failed", worker=desk.name, error=say(error))
+        _log.warning("worker failed", worker=desk.name, error=say(error))
+        if not isinstance(error, LimitError | RunError):
             self.failures.setdefault(desk.name, error)
+        elif self._ending.over:
+            return  # it comes of that
+        elif isinstance(error, LimitError):
+            self._ending.reach("context" if isinstance(error, ContextLengthError) else "cache")
+        else:
+            self._ending.fail(error)
 
     # -- ticks
 
     async def admit(self, desk: Desk) -> None:
-        """Let a worker go on to its next tick; if a limit ends the thinking, never return."""
+        """Let a worker go on to its next tick, unless a limit ends the thinking.
+
+        Raises:
+            ClosedError: the thinking is over, and yet the worker has not been cancelled, because
+                it has shielded itself.
+        """
         await self.handled(desk)
         limit = self.clock.limit(self.sampled)
         if limit is not None:
             self._ending.reach(limit)
         if self._ending.limit is not None:
             with desk.parked():
-                await anyio.sleep_forever()
+                await self._ending.wait()
+        if self._ending.over:
+            await checkpoint_if_cancelled()
+            raise ClosedError(f"The thinking is over: {desk.name} can write nothing any more.")
 
     async def handled(self, desk: Desk) -> None:
         """Note that a worker has handled its part of the last tick; the last one ends the tick."""

@@ -99,6 +99,7 @@ class Worker:
             TickError: the forward pass failed.
             CacheFullError: the cache has no room.
             ContextLengthError: the view is longer than the model's context.
+            ClosedError: the thinking is over, and the worker has shielded itself from that.
             UsageError: there is nothing to continue from, because the last token that was sampled
                 was lost with a cancelled call; or another task of this worker waits for a tick.
         """

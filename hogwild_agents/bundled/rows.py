@@ -32,6 +32,7 @@ class Batch:
 
     tokens: Tensor  # [B, F + T] int64
     targets: Tensor  # [B, T] int64, -1 where nothing was sampled
+    weights: Tensor  # [B, T] float32, of the targets in the loss
     prompt_lengths: Tensor  # [B] int64
     role_lengths: Tensor  # [B, W] int64, 0 without a role
     history: Tensor  # [B, T] int64: where the token stands as a key once its step is finished
@@ -79,6 +80,7 @@ class _Column:
 
     tokens: list[int]
     targets: list[int]
+    weights: list[float]
     ticks: list[int]
     closed: list[int]
     blocks: list[int]
@@ -190,6 +192,7 @@ def make_row(trace: Trace) -> Row:
         placed = views.moved.get(id(step), 0)
         column.tokens += step.tokens
         column.targets += step.targets
+        column.weights += step.weights
         column.ticks += step.ticks
         column.closed += [step.closed if moves else NEVER] * len(step.tokens)
         column.blocks += [number if history else step.worker] * len(step.tokens)
@@ -259,6 +262,7 @@ def collate(rows: Sequence[Row], prompt: int = 0, length: int = 0) -> Batch:
     return Batch(
         tokens=torch.cat([torch.tensor(fixed), flat("tokens", pad)], dim=1),
         targets=flat("targets", -1),
+        weights=flat("weights", 0.0),
         prompt_lengths=torch.tensor([len(row.prompt) for row in rows]),
         role_lengths=role_lengths,
         history=flat("history", 0),

@@ -54,7 +54,8 @@ class Scenario:
 
     ``opens[viewer][author]`` is the tick from which the viewer sees the author's unfinished text.
     Checks come at the start of a step, every so many tokens of a worker or by chance. ``slips`` is
-    the chance that a worker claims another task than it should, so that the team must recover.
+    the chance that a worker claims another task than it should, ``misjudged`` that it then decides
+    a race wrongly, so that the team must recover.
     """
 
     problem: Problem
@@ -70,6 +71,7 @@ class Scenario:
     finish_worker: int = 0
     finish_alone: bool = True
     slips: float = 0.0
+    misjudged: float = 0.5
     seed: int = 0
 
     def filled(self) -> Scenario:
@@ -91,7 +93,8 @@ class Step:
     worker: int
     tokens: list[int] = field(default_factory=list)
     ticks: list[int] = field(default_factory=list)
-    targets: list[int] = field(default_factory=list)  # the token sampled here, or -1
+    targets: list[int] = field(default_factory=list)  # what was to be sampled here, or -1
+    weights: list[float] = field(default_factory=list)  # how much that counts in the loss
     closed: int = NEVER  # the tick in which the last token was fed
     label: str | None = None
     after_label: int = 0  # how many tokens follow the label
@@ -119,6 +122,7 @@ class _Worker:
     index: int
     pending: list[int] = field(default_factory=list)
     plan: list[int] = field(default_factory=list)
+    weight: float = 1.0
     number: int = 0
     since_check: int = 0
     step: Step | None = None
@@ -196,6 +200,7 @@ class TracedTeam:
         for worker, token, target in zip(self.active, tokens, targets or tokens, strict=True):
             assert worker.step is not None
             worker.step.targets[-1] = target
+            worker.step.weights[-1] = worker.weight
             worker.pending = [token]
             worker.since_check += 1
             self._watch_box(worker, token)
@@ -247,6 +252,7 @@ class TracedTeam:
         step.tokens.append(token)
         step.ticks.append(self.tick)
         step.targets.append(-1)
+        step.weights.append(1.0)
         if step.label is not None:
             step.after_label += 1
             step.taken = step.taken or token == self.vocabulary[words.TAKEN]
@@ -267,16 +273,22 @@ class TracedTeam:
             worker.content.append(token)
 
     def decide(self, worker: _Worker) -> int:
-        """The next token, from what the worker sees now."""
+        """The next token, from what the worker sees now; rare decisions count for more."""
         step = worker.step
         assert step is not None
+        worker.weight = 1.0
         if worker.boxed is not None:
+            worker.weight = 2.0
             return self._next_in_box(worker)
         if worker.asked:
             worker.asked = False
+            worker.weight = 3.0
             return self.vocabulary[words.YES if self._is_redundant(worker) else words.NO]
-        if step.label is not None and step.after_label == 0 and self._lost_race(worker, step.label):
-            worker.plan = [self.vocabulary[words.TAKEN], self.vocabulary[words.STEP_END]]
+        if step.label is not None and step.after_label == 0:
+            if self._is_contested(worker, step.label):
+                worker.weight = 5.0
+            if self._lost_race(worker, step.label):
+                worker.plan = [self.vocabulary[words.TAKEN], self.vocabulary[words.STEP_END]]
         if worker.plan:
             return worker.plan.pop(0)
         return self._begin(worker)
@@ -293,7 +305,7 @@ class TracedTeam:
             return self.vocabulary[f"{label})"]
         if step.label is None or step.after_label or not self._is_contested(worker, step.label):
             return token
-        if self.rng.random() < 0.5:
+        if self.rng.random() < self.scenario.misjudged:
             if token == self.vocabulary[words.TAKEN]:
                 worker.plan = self._work(step.label)
                 return worker.plan.pop(0)
@@ -320,11 +332,13 @@ class TracedTeam:
         finished = {step.label for step in seen if step.is_claim and step.closed <= self.tick}
         if all(label in finished for label in self.values):
             worker.boxed = []
+            worker.weight = 3.0
             return self.vocabulary[words.BOX]
         claimed = {step.label for step in seen if step.is_claim}
         free = [label for label in self.values if label not in claimed]
         if not free:
             return self.vocabulary[words.IDLE]
+        worker.weight = 3.0
         label = free[_choices(len(free))[self._rank(worker, seen)]]
         worker.plan = self._work(label)
         return self.vocabulary[f"{label})"]
@@ -430,7 +444,8 @@ def draw_scenario(rng: random.Random, distribution: Distribution, workers: int) 
         finish_tick=finish,
         finish_worker=finish_worker,
         finish_alone=rng.random() < 0.8,
-        slips=rng.uniform(0.05, 0.5) if rng.random() < 0.4 else 0.0,
+        slips=rng.uniform(0.05, 0.5) if rng.random() < 0.5 else 0.0,
+        misjudged=rng.uniform(0.1, 0.9),
         seed=rng.randrange(2**31),
     )
 

@@ -17,40 +17,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hogwild_agents.bundled import tokenizer as words
 from hogwild_agents.bundled.data import batches, evaluation_rows, pad_rows
 from hogwild_agents.bundled.muon import Muon
 from hogwild_agents.bundled.net import Net, Shape
 from hogwild_agents.bundled.rows import Batch
-from hogwild_agents.bundled.task import LABELS, MAX_VALUE
 from hogwild_agents.bundled.tokenizer import build_tokenizer, save_tokenizer
-from hogwild_agents.bundled.traces import encode
 
 _WARMUP = 0.01
 _DECAY = 0.5  # the rates fall linearly over this last share
 
 
-def token_weights() -> Tensor:
-    """Weights in the loss, [vocabulary]: decisions are rare and count for more than copying."""
-    tokenizer = build_tokenizer()
-    weights = torch.ones(tokenizer.get_vocab_size())
-    for text in (words.NO, *(f"{label})" for label in LABELS)):
-        weights[encode(text)[0]] = 2.0
-    boxed = (f"{before}{value}" for before in ("", ", ") for value in range(MAX_VALUE + 1))
-    for text in (words.YES, words.TAKEN, words.BOX, *boxed):
-        weights[encode(text)[0]] = 3.0
-    return weights
-
-
-def loss_of(net: Net, batch: Batch, weights: Tensor | None = None) -> tuple[Tensor, int, Tensor]:
-    """Cross-entropy over sampled tokens, their number, and where the argmax is right [B, T]."""
+def loss_of(net: Net, batch: Batch) -> tuple[Tensor, int, Tensor]:
+    """Weighted cross-entropy, number of sampled tokens, where the argmax is right [B, T]."""
     hidden = net(batch)
     sampled = batch.targets >= 0
     logits = net.logits(hidden[sampled])
-    targets = batch.targets[sampled]
+    targets, weights = batch.targets[sampled], batch.weights[sampled]
     right = torch.ones_like(sampled)
     right[sampled] = logits.argmax(-1) == targets
-    return F.cross_entropy(logits, targets, weights), len(targets), right
+    losses = F.cross_entropy(logits, targets, reduction="none")
+    return (losses * weights).sum() / weights.sum(), len(targets), right
 
 
 class Trainer:
@@ -66,7 +52,6 @@ class Trainer:
         rest = [p for n, p in self.net.named_parameters() if n not in inner]
         self.muon = Muon(list(inner.values()))
         self.adam = torch.optim.AdamW(rest, betas=(0.9, 0.98), weight_decay=0.0)
-        self.weights = token_weights()
         self.step = self.tokens = self.pool = 0
         self.seconds = 0.0
         if args.compile:
@@ -106,7 +91,7 @@ class Trainer:
 
     def update(self, batch: Batch) -> float:
         """One step of the optimizers. Returns the loss."""
-        loss, _, _ = loss_of(self.net, batch, self.weights)
+        loss, _, _ = loss_of(self.net, batch)
         if not bool(loss.isfinite()):
             raise FloatingPointError(f"the loss is {loss.item()} at step {self.step}")
         self.net.zero_grad(set_to_none=True)

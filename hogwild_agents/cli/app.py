@@ -6,6 +6,7 @@ done (one sentence on stderr), 130 after Ctrl-C.
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -32,7 +33,9 @@ app.add_typer(model_app, name="model")
 
 def main() -> None:
     """Run the command line and exit with its code."""
-    sys.exit(call(sys.argv[1:]))
+    code = call(sys.argv[1:])
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a late Ctrl-C ends it without a traceback
+    sys.exit(code)
 
 
 def call(arguments: list[str]) -> int:

@@ -70,9 +70,10 @@ def _window_reason(config: Any, layer_types: set[str]) -> str | None:
     used = getattr(config, "use_sliding_window", True) and not layer_types
     if layer_types.intersection(_WINDOWED) or (window is not None and used):
         size = window or getattr(config, "attention_chunk_size", None)
+        advice = " (if its texts stay shorter, load it with sliding_window=None)"
         return (
-            f"it attends within a sliding window or chunk of {size} tokens (if its texts stay "
-            "shorter, load it with sliding_window=None)"
+            f"it attends within a sliding window or chunk of {size} tokens"
+            f"{'' if layer_types else advice}"
         )
     unknown = sorted(layer_types.difference(_KNOWN))
     return f"it has layers of a kind that is not known here, {unknown[0]!r}" if unknown else None

@@ -121,6 +121,17 @@ async def test_bad_moves_fail_alone_before_anything_is_fed(engine: WatchedEngine
     assert len(block) == 0
 
 
+async def test_a_request_whose_feed_fails_moves_nothing(engine: WatchedEngine) -> None:
+    full, target = engine.block("full"), engine.block("target")
+    async with CacheCoordinator(engine) as coordinator:
+        await once(coordinator.join("first"), feed(full, 1, 2))
+    move = Move(source=full, target=target)
+    error, ledger = await beside_others(engine, feed(engine.block("b"), VOCAB), then=(move,))
+    assert isinstance(error, FeedError)
+    assert (len(full), len(target)) == (2, 0)
+    assert not any(commit.moves for commit in ledger.commits)
+
+
 async def test_a_move_that_fails_is_told_and_the_commit_leaves_it_out(
     engine: WatchedEngine,
 ) -> None:

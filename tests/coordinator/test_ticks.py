@@ -7,7 +7,7 @@ from functools import partial
 import anyio
 import pytest
 
-from hogwild_agents.coordinator import CacheCoordinator, Move, TickResult
+from hogwild_agents.coordinator import CacheCoordinator, Move, TickFeed, TickResult
 from hogwild_agents.engine import CacheBlock, Feed, Sampler, SamplingParams, ViewEntry
 from hogwild_agents.errors import ConfigError
 from tests.coordinator.rig import (
@@ -311,7 +311,7 @@ async def test_tokens_are_taken_as_they_were_when_submitted(engine: WatchedEngin
     async with CacheCoordinator(engine, prefill_chunk=2) as coordinator:
         alice, bob = coordinator.join("a"), coordinator.join("b")
         async with anyio.create_task_group() as group:
-            group.start_soon(once, alice, feed(block, *tokens))
+            group.start_soon(once, alice, TickFeed(block=block, tokens=tokens, view=[block]))
             await anyio.wait_all_tasks_blocked()
             tokens.reverse()
             bob.leave()

@@ -45,7 +45,6 @@ PUBLIC = {
     "FeedError",
     "HogwildError",
     "LentModelError",
-    "LentModelError",
     "LimitError",
     "ModelError",
     "PolicyError",

@@ -1,8 +1,8 @@
 """Book: what must be fed in each tick of a run, in which view, worked out from its events alone.
 
 Written from DESIGN.md and not from the code: it knows texts and ticks, and no blocks. The commits
-say only how many tokens each worker fed in which tick; which tokens these are, what the whole view
-is, token by token, and where every finished step stands, follows from what the workers have written.
+say only how many tokens each worker fed in which tick. Which tokens these are, what the whole view
+is, token by token, and where every finished step stands follows from what the workers wrote.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from hogwild_agents.chat import encode_prompt
 from hogwild_agents.coordinator import Commit
 from hogwild_agents.engine import BlockSlice, CacheBlock, Feed, ViewEntry
 from hogwild_agents.events import StepEnded, TokensWritten
-from hogwild_agents.team import Team
 from tests.runtime.rig import PROBLEM, Play
 
 Fed = tuple[str, tuple[int, ...], tuple[int, ...]]

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from functools import cache
 
-import torch
 from torch import Tensor
 
 from hogwild_agents.engine import BlockSlice, CacheBlock, ViewEntry
 from hogwild_agents.events import TokensWritten
-from tests.engine.families import Family
 from tests.engine.oracle import Oracle, OracleBlock, OracleFeed, Part
 from tests.runtime.book import by_tick
 from tests.runtime.rig import JOINED, Play, family
@@ -20,27 +18,20 @@ TOLERANCE = 1e-4
 @cache
 def oracle_of(kind: str = JOINED, name: str = "qwen3") -> Oracle:
     """The oracle with the weights of ``language_model(kind, name)``."""
-    made: Family = family(kind, name, 4096)
-    return Oracle(made)
+    return Oracle(family(kind, name, 4096))
 
 
-def check_logprobs(record: Play, oracle: Oracle) -> int:
-    """Compare the log-probability of every sampled token; return how many there were.
+def replay(record: Play, oracle: Oracle) -> dict[tuple[str, int], Tensor]:
+    """Return the logits after each worker's n-th fed token, by (worker, n), for the last of a feed.
 
-    The workers have to sample with ``logprobs``. Each feed's last row of logits gives the worker's
-    next sampled token, if there is one.
+    All feeds and moves of the commits are made anew, by the oracle.
     """
-    expected: dict[str, Tensor] = {}  # log-probabilities after the worker's last feed
-    waiting = {
-        name: [e for e in record.told(TokensWritten) if e.worker == name and e.logprobs]
-        for name in record.team.names
-    }
+    found: dict[tuple[str, int], Tensor] = {}
     blocks: dict[CacheBlock, OracleBlock] = {}
-    total = {name: 0 for name in waiting}
-    compared = 0
+    fed = dict.fromkeys(["", *record.team.names], 0)
 
-    def block(found: CacheBlock) -> OracleBlock:
-        return blocks.setdefault(found, oracle.block())
+    def block(known: CacheBlock) -> OracleBlock:
+        return blocks.setdefault(known, oracle.block())
 
     def part(entry: ViewEntry) -> Part:
         if isinstance(entry, BlockSlice):
@@ -58,33 +49,39 @@ def check_logprobs(record: Play, oracle: Oracle) -> int:
         for commit in commits:
             for move in commit.moves:
                 oracle.move(block(move.source), block(move.target))
-        for (name, _), rows in zip(feeds, logits, strict=True):
-            expected[name] = rows[-1].double().log_softmax(-1)
-        for name in dict.fromkeys(name for name, _ in feeds if name):
-            total[name] += sum(len(feed.tokens) for who, feed in feeds if who == name)
-            event = next_sampled(record, name, total[name])
-            if event is not None:
-                (token,) = event.tokens
-                difference = abs(float(expected[name][token]) - event.logprobs[0])
-                assert difference <= TOLERANCE, f"{name}: {event} is off by {difference:.1e}"
-                compared += 1
-    return compared
+        for (name, feed), rows in zip(feeds, logits, strict=True):
+            fed[name] += len(feed.tokens)
+            found[name, fed[name]] = rows[-1]
+    return found
 
 
-def next_sampled(record: Play, name: str, fed: int) -> TokensWritten | None:
-    """The event of the token that was sampled when so many of a worker's tokens were fed."""
-    written = 0
+def written(record: Play) -> dict[tuple[str, int], TokensWritten]:
+    """Return the events of what workers wrote, by (worker, how many tokens it had before)."""
+    found = {}
+    counts = dict.fromkeys(record.team.names, 0)
     for event in record.told(TokensWritten):
-        if event.worker != name:
-            continue
-        if written == fed:
-            return event if event.logprobs else None
-        written += len(event.tokens)
-    return None
+        found[event.worker, counts[event.worker]] = event
+        counts[event.worker] += len(event.tokens)
+    return found
 
 
-def greedy_choice(logits: Tensor, banned: frozenset[int]) -> int:
-    """The most likely token that may be written."""
-    masked = logits.clone()
-    masked[sorted(banned)] = float("-inf")
-    return int(torch.argmax(masked))
+def check_logprobs(record: Play, oracle: Oracle) -> int:
+    """Compare the log-probability of every sampled token; return how many there were.
+
+    The workers have to sample with ``logprobs``.
+    """
+    logits = replay(record, oracle)
+    events = {key: event for key, event in written(record).items() if event.logprobs}
+    for key, event in events.items():
+        expected = logits[key].double().log_softmax(-1)[event.tokens[0]]
+        difference = abs(float(expected) - event.logprobs[0])
+        assert difference <= TOLERANCE, f"{event} is off by {difference:.1e}"
+    return len(events)
+
+
+def check_greedy(record: Play, oracle: Oracle, worker: str, first: int) -> None:
+    """Check that a worker's sampled tokens, from the ``first`` on, are the most likely ones."""
+    logits = replay(record, oracle)
+    for (name, before), event in written(record).items():
+        if name == worker and before >= first and event.source == "sampled":
+            assert event.tokens == (int(logits[name, before].argmax()),)

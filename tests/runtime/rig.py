@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
 import anyio
-import pytest
 
 from hogwild_agents.coordinator import CacheCoordinator, Commit, OnCommit, Seat
 from hogwild_agents.engine import Engine, SamplingParams
-from hogwild_agents.events import Event, RunEnded, StepEnded, TokensWritten
+from hogwild_agents.events import Event, RunEnded, StepEnded, TickEnded, TokensWritten
 from hogwild_agents.limits import Limits
 from hogwild_agents.models import LanguageModel
 from hogwild_agents.prompt import Prompt
@@ -191,6 +190,8 @@ class Play:
         assert last.result == self.result
         for name, text in self.result.texts.items():
             assert self.text(name) == text
+        ticks = [event.tick for event in self.told(TickEnded)]
+        assert ticks == sorted(set(ticks))
         steps = [(s.worker, s.number, s.text, s.tick) for s in self.result.steps]
         assert steps == [(e.worker, e.step, e.text, e.tick) for e in self.told(StepEnded)]
 
@@ -256,22 +257,21 @@ async def solve(team: Team, problem: str = PROBLEM, **options: Any) -> Play:
     return record
 
 
-def names_of(workers: Iterable[str | Worker]) -> list[str]:
-    return [worker if isinstance(worker, str) else worker.name for worker in workers]
-
-
 def drop_time(events: Sequence[Event]) -> list[str]:
     """Events as text, less the time that they took."""
-    from dataclasses import replace
-
-    plain = []
+    plain: list[Event] = []
     for event in events:
         if isinstance(event, RunEnded):
-            event = RunEnded(result=replace(event.result, seconds=0.0))
-        elif hasattr(event, "seconds"):
-            event = replace(event, seconds=0.0)
-        plain.append(repr(event))
-    return plain
+            plain.append(RunEnded(result=replace(event.result, seconds=0.0)))
+        elif isinstance(event, TickEnded):
+            plain.append(replace(event, seconds=0.0))
+        else:
+            plain.append(event)
+    return [repr(event) for event in plain]
 
 
-both_loops = pytest.mark.parametrize("backend", ["asyncio", "trio"])
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for something that another task or thread brings about."""
+    with anyio.fail_after(20):
+        while not condition():  # noqa: ASYNC110 -- whoever it is, it tells nobody
+            await anyio.sleep(0.001)

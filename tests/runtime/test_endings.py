@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import aclosing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ from hogwild_agents.events import (
 from hogwild_agents.limits import Limits
 from hogwild_agents.models import LanguageModel
 from hogwild_agents.policies import Finisher
-from hogwild_agents.policy import Observer, Policy
+from hogwild_agents.policy import Policy
 from hogwild_agents.transcript import read_transcript, rebuild
 from hogwild_agents.worker import Worker
 from tests.runtime.book import by_tick, check_feeds
@@ -50,14 +50,15 @@ from tests.runtime.rig import (
     Play,
     Typist,
     Watched,
+    family as family_of,
     language_model,
     make_team,
     play,
     solve,
     steps_of,
     tokenizer,
+    until,
 )
-from tests.runtime.rig import family as family_of
 
 pytestmark = pytest.mark.anyio
 NONE = Limits()
@@ -84,12 +85,6 @@ def gated(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Any:
             yield entered, gate
         finally:
             gate.set()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    with anyio.fail_after(20):
-        while not condition():
-            await anyio.sleep(0.001)
 
 
 # -- limits
@@ -331,10 +326,10 @@ async def test_cancellation_passes_on_and_leaves_nothing(ticks: int, tmp_path: P
 async def test_cancellation_during_a_forward(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    model = language_model()
+    before = model.engine.used_tokens
     for shared in (False, True):
         path = tmp_path / f"{shared}.jsonl"
-        model = language_model()
-        before = model.engine.used_tokens
         async with CacheCoordinator(model.engine) as coordinator:
             team = make_team(model, coordinator=coordinator if shared else None)
             run = team.start(PROBLEM, transcript=path)
@@ -400,11 +395,14 @@ async def test_leaving_a_stream_early_leaves_nothing_running(after: int, tmp_pat
 
 
 async def test_an_error_in_the_loop_over_a_stream_comes_out_as_it_is() -> None:
-    with pytest.raises(KeyError, match="mine"):
+    async def read() -> None:
         async with aclosing(make_team(limits=NONE).stream(PROBLEM)) as events:
             async for event in events:
                 if isinstance(event, TickEnded):
                     raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        await read()
 
 
 async def test_cancelling_the_reader_of_a_stream_cancels_the_run() -> None:
@@ -429,9 +427,13 @@ async def test_a_stream_raises_what_the_run_raises_after_its_last_event() -> Non
             raise ValueError("no")
 
     seen: list[Event] = []
-    with pytest.raises(PolicyError, match="Broken"):
+
+    async def read() -> None:
         async for event in make_team(policies=[Broken()]).stream(PROBLEM):
             seen.append(event)
+
+    with pytest.raises(PolicyError, match="Broken"):
+        await read()
     assert isinstance(seen[-1], RunEnded)
     assert seen[-1].result.reason == "failed"
 
@@ -553,11 +555,10 @@ async def test_a_tick_under_way_is_not_fed_again_by_the_conclusion(
     gates: list[Any] = []
 
     async def leave_during_a_forward(worker: Typist) -> None:
-        with worker.parked():
-            with gated(model.engine, monkeypatch) as (entered, gate):
-                await until(entered.is_set)
-                gates.append(gate)
-                raise ValueError("my tool broke")
+        with worker.parked(), gated(model.engine, monkeypatch) as (entered, gate):
+            await until(entered.is_set)
+            gates.append(gate)
+            raise ValueError("my tool broke")
 
     workers = [Typist("Alice", 2, leave_during_a_forward), "Bob"]
     record = await solve(make_team(model, workers=workers, policies=[OnLeave()], limits=NONE))
@@ -596,6 +597,51 @@ async def test_limit_errors_are_told_apart_from_failures() -> None:
     assert not record.result.failures
 
 
+@pytest.mark.parametrize("end", ["ticks", "seconds", "stop", "finish"])
+async def test_a_worker_that_shields_itself_cannot_write_on(end: str) -> None:
+    raised: list[Exception] = []
+
+    class Clinging(Worker):
+        async def run(self) -> None:
+            try:
+                await self.think()
+            finally:
+                with anyio.CancelScope(shield=True):
+                    try:
+                        await self.write("And another thing: ")
+                    except RunError as error:
+                        raised.append(error)
+                        raise
+
+    class AtTick(Policy):
+        async def on_tick_ended(self, event: TickEnded) -> Sequence[Action]:
+            if event.tick == 3 and end == "stop":
+                runs[0].stop()
+            return [Finish(reason="finish")] if event.tick == 3 and end == "finish" else []
+
+    runs: list[Any] = []
+    limits = {"ticks": Limits(ticks=3), "seconds": Limits(seconds=0.2)}.get(end, NONE)
+    team = make_team(
+        workers=[Clinging("Alice"), "Bob"],
+        limits=limits,
+        policies=[Shared(AtTick()), Finisher(max_tokens=2)],
+    )
+    record = await solve(team, at_start=lambda run, group: runs.append(run))
+    assert isinstance(raised[0], ClosedError)
+    assert not record.result.failures
+    assert record.result.reason in ("finisher", "stopped", "finish")
+
+
+class Shared(Policy):
+    """A policy that is not copied."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+
+    def __deepcopy__(self, memo: object) -> Policy:
+        return self.policy
+
+
 async def test_patience_lets_the_others_go_on() -> None:
     model = language_model()
 
@@ -611,5 +657,3 @@ async def test_patience_lets_the_others_go_on() -> None:
     assert record.result.reason == "ticks"
     assert record.result.ticks == 12 == thinking_ticks(record)
     check_feeds(record)
-
-

@@ -28,6 +28,7 @@ from tests.runtime.rig import (
     run_on,
     solve,
     steps_of,
+    until,
 )
 
 NAMES = ("Alice", "Bøb", "Carol C.", "明")
@@ -298,8 +299,7 @@ async def test_a_long_text_is_fed_in_chunks_while_the_others_go_on() -> None:
 async def test_a_step_that_ends_before_a_pause_stays_unfinished_until_it_is_fed() -> None:
     async def pause(worker: Typist) -> None:
         with worker.parked():
-            while worker.desk._thinking.clock.ticks < 9:
-                await anyio.sleep(0.001)
+            await until(lambda: worker.desk._thinking.clock.ticks >= 9)
 
     workers = [Typist("Alice", 1, ".\n\n", pause, 2), steps_of("Bob", [3, 3])]
     record = await solve(make_team(workers=workers))
