@@ -10,7 +10,7 @@ from hogwild_agents.bundled.task import DEFAULT, Distribution, held_out_problems
 from hogwild_agents.bundled.traces import Layout, Scenario, draw_names, draw_scenario, run_oracle
 
 _TEAM_SIZES = (1, 2, 3, 4, 5)
-_TEAM_WEIGHTS = (18, 28, 22, 26, 6)
+_TEAM_WEIGHTS = (14, 24, 24, 32, 6)
 _POOL = 48
 _ROUND = 16
 _EASY = 0.3  # the share of the training in which problems grow

@@ -444,7 +444,7 @@ def draw_scenario(rng: random.Random, distribution: Distribution, workers: int) 
         finish_tick=finish,
         finish_worker=finish_worker,
         finish_alone=rng.random() < 0.8,
-        slips=rng.uniform(0.05, 0.5) if rng.random() < 0.5 else 0.0,
+        slips=rng.uniform(0.05, 0.5) if rng.random() < 0.6 else 0.0,
         misjudged=rng.uniform(0.1, 0.9),
         seed=rng.randrange(2**31),
     )

@@ -15,7 +15,7 @@ from hogwild_agents import read_transcript
 from hogwild_agents.bundled.task import Distribution, held_out_problems, is_correct
 from hogwild_agents.cli.app import call
 
-PROBLEM = held_out_problems(1, 3, Distribution(tasks=(5, 5), terms=(3, 4)))[0]
+PROBLEM = held_out_problems(1, 1, Distribution(tasks=(5, 5), terms=(3, 4)))[0]
 COMMAND = [sys.executable, "-m", "hogwild_agents.cli"]
 
 

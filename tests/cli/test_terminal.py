@@ -17,7 +17,7 @@ if sys.platform == "win32":
 
 from tests.cli.terminal import ENTER, HOME, LEAVE, Terminal, without_escapes
 
-PROBLEM = held_out_problems(1, 3, Distribution(tasks=(5, 5), terms=(3, 4)))[0]
+PROBLEM = held_out_problems(1, 1, Distribution(tasks=(5, 5), terms=(3, 4)))[0]
 ENDLESS = ("run", PROBLEM.text, "--no-policies", "--save", "run.jsonl")
 THINKING = rb"tick [1-9]"
 
