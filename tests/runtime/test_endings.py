@@ -469,6 +469,26 @@ async def test_a_tick_that_fails_ends_the_run_with_what_there_is(
     check_feeds(record)
 
 
+async def test_a_tick_that_fails_in_a_conclusion_ends_the_run_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = language_model()
+    plain = model.engine.forward
+
+    def forward(feeds: Any, **options: Any) -> Any:
+        if any(len(feed.tokens) > 100 for feed in feeds):
+            raise RuntimeError("out of memory")
+        return plain(feeds, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(model.engine, "forward", forward)
+        record = await play(make_team(model, limits=Limits(ticks=2), policies=[Finisher()]))
+    assert isinstance(record.error, TickError)
+    assert record.error.result == record.result
+    assert record.result.answer is None
+    assert record.result.ticks == 2
+
+
 async def test_a_coordinator_that_is_closed_fails_the_run() -> None:
     model = language_model()
     coordinator = CacheCoordinator(model.engine)

@@ -100,13 +100,26 @@ def scripted_teams(draw: st.DrawFn) -> dict[str, Any]:
         "policies": policies,
         "limits": Limits(ticks=draw(st.integers(1, 16))),
         "seed": draw(st.integers(0, 9)),
+        "stop": draw(st.one_of(st.none(), st.none(), st.integers(0, 9))),
     }
 
 
 def play_drawn(options: dict[str, Any], backend: str) -> Play:
-    kind = options.pop("kind")
-    team = make_team(language_model(kind), **options)
-    record: Play = run_on(backend, lambda: solve(team))
+    """Run a drawn team; it may be stopped after so many ticks, at any moment of the next one."""
+    kind, stop = options["kind"], options["stop"]
+    team = make_team(
+        language_model(kind), **{k: v for k, v in options.items() if k not in ("kind", "stop")}
+    )
+
+    def at_start(run: Any, group: Any) -> None:
+        async def stop_it() -> None:
+            await until(lambda: run.result.ticks >= stop)
+            run.stop()
+
+        if stop is not None:
+            group.start_soon(stop_it)
+
+    record: Play = run_on(backend, lambda: solve(team, at_start=at_start))
     return record
 
 
@@ -124,9 +137,8 @@ def test_every_view_is_what_was_written(options: dict[str, Any], backend: str) -
 def test_every_sampled_token_has_the_oracles_probability(
     options: dict[str, Any], backend: str
 ) -> None:
-    kind = options["kind"]
     record = play_drawn(options, backend)
-    check_logprobs(record, oracle_of(kind))
+    check_logprobs(record, oracle_of(options["kind"]))
 
 
 @pytest.mark.sweep
@@ -134,10 +146,9 @@ def test_every_sampled_token_has_the_oracles_probability(
 @settings(max_examples=300)
 @given(options=scripted_teams())
 def test_many_teams(options: dict[str, Any], backend: str) -> None:
-    kind = options["kind"]
     record = play_drawn(options, backend)
     check_feeds(record)
-    check_logprobs(record, oracle_of(kind))
+    check_logprobs(record, oracle_of(options["kind"]))
 
 
 # -- the rules of DESIGN.md one by one

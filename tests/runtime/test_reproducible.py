@@ -13,6 +13,7 @@ from anyio.lowlevel import checkpoint
 
 from hogwild_agents.actions import Action, Say
 from hogwild_agents.engine import SamplingParams
+from hogwild_agents.errors import RunError
 from hogwild_agents.events import TickEnded, TokensWritten
 from hogwild_agents.limits import Limits
 from hogwild_agents.policies import RedundancyCheck
@@ -23,6 +24,7 @@ from tests.runtime.book import by_tick
 from tests.runtime.rig import (
     GREEDY,
     LONGER,
+    PROBLEM,
     Play,
     Typist,
     Watched,
@@ -203,3 +205,47 @@ async def test_teams_on_one_coordinator_do_what_they_do_alone() -> None:
         assert together[index].steps == record.result.steps
     assert model.engine.used_tokens == before
     assert max(map(len, by_tick(coordinator.commits))) == 6  # they did share ticks
+
+
+@pytest.mark.anyio
+async def test_teams_in_trouble_change_nothing_for_the_others_on_their_coordinator() -> None:
+    """One is cancelled, one is stopped, one fails by its policy, one by its workers."""
+
+    class Broken(Policy):
+        async def on_tick_ended(self, event: TickEnded) -> Sequence[Action]:
+            if event.tick == 4:
+                raise ValueError("no")
+            return []
+
+    async def fail(worker: Typist) -> None:
+        raise ValueError("no")
+
+    model = language_model(LONGER)
+    sampling = talkative(model, 4.0, temperature=0.0)
+    calm: dict[str, Any] = {"workers": ["Alice", "Bøb"], "sampling": sampling}
+    alone = await solve(make_team(model, **calm))
+    before = model.engine.used_tokens
+    found: list[Any] = []
+    async with Watched(model.engine) as coordinator, anyio.create_task_group() as group:
+
+        async def run(**options: Any) -> None:
+            team = make_team(model, coordinator=coordinator, **{**calm, **options})
+            try:
+                found.append(await team.solve(PROBLEM))
+            except RunError as error:
+                found.append(error)
+
+        async def cut_short() -> None:
+            with anyio.move_on_after(0.05):
+                await run(limits=Limits())
+
+        group.start_soon(run)
+        group.start_soon(cut_short)
+        group.start_soon(partial(run, policies=[Broken()]))
+        group.start_soon(partial(run, workers=[Typist("Alice", 2, fail)]))
+        group.start_soon(partial(run, limits=Limits(seconds=0.04)))
+    (calm_result,) = [one for one in found if getattr(one, "reason", "") == "ticks"]
+    assert calm_result.texts == alone.result.texts
+    assert calm_result.ticks == alone.result.ticks
+    assert len(found) == 4
+    assert model.engine.used_tokens == before
