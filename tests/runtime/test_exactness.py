@@ -100,7 +100,7 @@ def scripted_teams(draw: st.DrawFn) -> dict[str, Any]:
         "policies": policies,
         "limits": Limits(ticks=draw(st.integers(1, 16))),
         "seed": draw(st.integers(0, 9)),
-        "stop": draw(st.one_of(st.none(), st.none(), st.integers(0, 9))),
+        "stop": draw(st.one_of(st.none(), st.none(), st.integers(1, 9))),
     }
 
 
@@ -143,7 +143,7 @@ def test_every_sampled_token_has_the_oracles_probability(
 
 @pytest.mark.sweep
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(options=scripted_teams())
 def test_many_teams(options: dict[str, Any], backend: str) -> None:
     record = play_drawn(options, backend)
