@@ -26,7 +26,7 @@ MODERATE = settings(
     suppress_health_check=list(HealthCheck),
 )
 SWEEP = settings(
-    max_examples=400,
+    max_examples=250,
     deadline=None,
     database=None,
     print_blob=True,
