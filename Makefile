@@ -39,8 +39,8 @@ package: $(VENV)/.installed-dev
 	$(CLEAN)/bin/hogwild --help
 	$(CLEAN)/bin/hogwild run --quiet
 
-train: $(VENV)/.installed ## train the bundled model anew
-	$(BIN)/python -m hogwild_agents.bundled.train
+train: $(VENV)/.installed ## train the bundled model anew, into build/bundled
+	$(BIN)/python -m hogwild_agents.bundled.train --out build/bundled
 
 eval: $(VENV)/.installed ## measure the bundled model on held-out problems
 	$(BIN)/hogwild eval

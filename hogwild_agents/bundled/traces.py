@@ -19,6 +19,7 @@ from hogwild_agents.bundled import tokenizer as words
 from hogwild_agents.bundled.task import LABELS, Distribution, Problem, draw_problem
 
 NEVER = 10**6  # a tick that does not come
+_PLACES = 4
 _ROLE_WORDS = (
     "you are a the an to of and in all with be by who check checker add adds careful fast quick "
     "sums numbers tasks work works others results first last boss leader mathematician teacher "
@@ -314,12 +315,12 @@ class TracedTeam:
         return token
 
     def _wrong_claim(self, worker: _Worker) -> str:
-        """What a worker of another rank would claim, or anything."""
+        """What a worker of another place would claim, or anything."""
         claimed = {step.label for step in self._seen(worker) if step.is_claim}
         free = [label for label in self.values if label not in claimed]
         if self.rng.random() < 0.2:
             return self.rng.choice(list(self.values))
-        return free[_choices(len(free))[self.rng.randrange(5)]]
+        return free[_choice(self.rng.randrange(_PLACES), len(free))]
 
     def _is_contested(self, worker: _Worker, label: str) -> bool:
         """Whether another worker's claim of the task is in view."""
@@ -339,7 +340,8 @@ class TracedTeam:
         if not free:
             return self.vocabulary[words.IDLE]
         worker.weight = 3.0
-        label = free[_choices(len(free))[self._rank(worker, seen)]]
+        place = _place(self.scenario.names[worker.index])
+        label = free[_choice(place, len(free))]
         worker.plan = self._work(label)
         return self.vocabulary[f"{label})"]
 
@@ -385,11 +387,6 @@ class TracedTeam:
                 return True
         return False
 
-    def _rank(self, worker: _Worker, seen: list[Step]) -> int:
-        names = {self.scenario.names[step.worker].casefold() for step in seen}
-        own = self.scenario.names[worker.index].casefold()
-        return sum(name < own for name in names)
-
     def _seen(self, worker: _Worker) -> list[Step]:
         """The steps (all, or as far as they are written) in the worker's view."""
         scenario = self.scenario
@@ -404,10 +401,15 @@ class TracedTeam:
         return seen
 
 
-def _choices(free: int) -> tuple[int, ...]:
-    """Which of the free tasks is claimed, by rank: first, last, second, second last, third."""
+def _place(name: str) -> int:
+    """Where in the list a worker of this name looks for a task: by its initial, A to D and on."""
+    return (ord(name.casefold()[0]) - ord("a")) % _PLACES
+
+
+def _choice(place: int, free: int) -> int:
+    """Which of the free tasks is claimed from a place: first, last, second or second last."""
     last = free - 1
-    return 0, last, min(1, last), max(last - 1, 0), min(2, last)
+    return (0, last, min(1, last), max(last - 1, 0))[place]
 
 
 # Drawing scenarios
@@ -451,8 +453,11 @@ def draw_scenario(rng: random.Random, distribution: Distribution, workers: int) 
 
 
 def draw_names(rng: random.Random, number: int) -> tuple[str, ...]:
-    """Distinct names in any order: mostly the first defaults, some others, some spelt out."""
-    pool = words.NAMES[:8] if rng.random() < 0.5 else words.NAMES
+    """Distinct names in any order: often the first defaults, some others, some spelt out."""
+    kind = rng.random()
+    if kind < 0.25:
+        return tuple(rng.sample(words.NAMES[:number], number))
+    pool = words.NAMES[:8] if kind < 0.65 else words.NAMES
     names: list[str] = []
     while len(names) < number:
         name = _spelt_name(rng) if rng.random() < 0.15 else rng.choice(pool)

@@ -69,13 +69,17 @@ def test_teams_recover_from_slips() -> None:
         assert is_correct(trace.answer, problem)
 
 
+def test_the_first_four_names_begin_at_four_places() -> None:
+    (problem,) = held_out_problems(1)
+    steps = run_oracle(Scenario(problem=problem, names=tuple(words.NAMES[:4]))).steps[:4]
+    labels = LABELS[: len(problem.sums)]
+    assert [s.label for s in steps] == [labels[0], labels[-1], labels[1], labels[-2]]
+
+
 def test_a_lost_race_is_noticed() -> None:
     (problem,) = held_out_problems(1)
-    scenario = Scenario(
-        problem=problem, names=("Bob", "Alice"), starts=(1, 1), opens=((NEVER, 2), (2, NEVER))
-    )
-    texts = text_of(run_oracle(scenario))
-    assert texts[0] == "**Bob [1]:** a) taken.\n\n"
+    texts = text_of(run_oracle(Scenario(problem=problem, names=("Erin", "Alice"))))
+    assert texts[0] == "**Erin [1]:** a) taken.\n\n"
     assert texts[1].startswith("**Alice [1]:** a) " + str(problem.sums[0].first))
 
 
@@ -87,7 +91,7 @@ def test_checks_are_answered_by_what_is_visible() -> None:
             assert text.split(words.CHECK)[1].startswith("no. ")
     late = Scenario(
         problem=problem,
-        names=("Bob", "Alice"),
+        names=("Erin", "Alice"),
         layout=Layout.CONTIGUOUS,
         check_chance=1.0,
         opens=((40, 40), (40, 40)),
