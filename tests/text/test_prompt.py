@@ -113,7 +113,7 @@ def test_a_template_that_fails_is_told(text: str) -> None:
 
 
 def test_a_missing_prompt_is_told_with_the_choice() -> None:
-    with pytest.raises(ConfigError, match="collaborate, finisher, redundancy_check"):
+    with pytest.raises(ConfigError, match="choose one of agreement, .*collaborate, .*vote_choice"):
         Prompt.load("colaborate")
 
 
