@@ -11,7 +11,7 @@ seats that a tick has served, the next one is woken only when the one before has
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -20,16 +20,29 @@ from anyio import to_thread
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
+from hogwild_agents.compute import compute
 from hogwild_agents.engine import CacheBlock, Engine
 from hogwild_agents.errors import ClosedError, ConfigError, UsageError
 from hogwild_agents.log import get_logger
-from hogwild_agents.seat import Commit, Move, OnCommit, Seat, TickFeed, TickResult, View
+from hogwild_agents.seat import (
+    Commit,
+    Fork,
+    Forked,
+    Move,
+    OnCommit,
+    Seat,
+    TickFeed,
+    TickResult,
+    View,
+)
 from hogwild_agents.statistics import Meter, Statistics
-from hogwild_agents.tick import Part, close, compute, fit
+from hogwild_agents.tick import Part, close, fit
 
 __all__ = [
     "CacheCoordinator",
     "Commit",
+    "Fork",
+    "Forked",
     "Move",
     "OnCommit",
     "Seat",
@@ -95,6 +108,7 @@ class CacheCoordinator:
         self._changes = 0  # how often it was rung
         self._thread = anyio.CapacityLimiter(1)
         self._in_tick = False
+        self._parts: Sequence[Part] = ()  # those whose seats have not been told the outcome yet
         self._released: list[CacheBlock] = []
         self._group: TaskGroup | None = None
         self._closed = False
@@ -123,7 +137,7 @@ class CacheCoordinator:
             ClosedError: the coordinator is not open.
         """
         self._require_open()
-        seat = Seat(name, on_commit=on_commit, changed=self._seat_changed)
+        seat = Seat(name, on_commit=on_commit, changed=self._seat_changed, release=self._release)
         self._seats[seat] = None
         _log.debug("seat joined", seat=name, seats=len(self._seats))
         return seat
@@ -133,8 +147,7 @@ class CacheCoordinator:
 
         It never waits, so that it can be called while being cancelled.
         """
-        self._released += blocks
-        self._free_released()
+        self._release(blocks)
 
     def statistics(self) -> Statistics:
         """Return what has been done so far."""
@@ -153,12 +166,14 @@ class CacheCoordinator:
         try:
             while True:
                 await self._gather()
-                parts, closed_at = self._close_tick()
-                await self._compute(parts)
-                self._commit(parts, closed_at)
-                await self._wake(parts)
+                closed_at = self._close_tick()
+                await self._compute()
+                self._commit(closed_at)
+                await self._wake()
         finally:
             self._in_tick = False
+            for part in self._parts:
+                self._release(part.forked)
             self._free_released()
             self._close_seats()
 
@@ -169,29 +184,33 @@ class CacheCoordinator:
             await self._changed()
             await self._settle()
 
-    def _close_tick(self) -> tuple[list[Part], float]:
-        """Take the requests of all seats, as they are now, and fail those that cannot run."""
+    def _close_tick(self) -> float:
+        """Take the requests of all seats, as they are now, and fail those that cannot run.
+
+        Returns:
+            the time.
+        """
         self._in_tick = True
         now = anyio.current_time()
         requests = [seat._request for seat in list(self._seats) if seat._request]
         for request in requests:
             if request.ticks == 0:
                 self._meter.waited(now - request.submitted)
-        parts = close(requests, self.engine, self._chunk)
-        fit(parts, self.engine)
-        return parts, now
+        self._parts = close(requests, self.engine, self._chunk)
+        fit(self._parts, self.engine)
+        return now
 
-    async def _compute(self, parts: Sequence[Part]) -> None:
-        """Run the forward, the sampling and the moves in the worker thread, to their end."""
-        if not any(part.feeds or part.request.then for part in parts):
+    async def _compute(self) -> None:
+        """Run the forward, the sampling, the moves and the forks in the worker thread."""
+        if not any(part.feeds or part.request.then for part in self._parts):
             return
         await to_thread.run_sync(
-            compute, parts, self.engine, self._meter.ticks + 1, limiter=self._thread
+            compute, self._parts, self.engine, self._meter.ticks + 1, limiter=self._thread
         )
 
-    def _commit(self, parts: Sequence[Part], closed_at: float) -> None:
+    def _commit(self, closed_at: float) -> None:
         """Count the tick, and tell every seat's ``on_commit`` what changed."""
-        fed = [part for part in parts if part.committed]
+        fed = [part for part in self._parts if part.committed]
         if fed:
             self._meter.ticked(
                 feeds=sum(len(part.feeds) for part in fed),
@@ -199,19 +218,24 @@ class CacheCoordinator:
                 sampled=sum(found is not None for part in fed for found in part.sampled),
                 seconds=anyio.current_time() - closed_at,
             )
-        for part in parts:
+        for part in self._parts:
             part.request.ticks += 1
             part.request.written += part.size if part.committed else 0
             self._tell(part)
         self._in_tick = False
         self._free_released()
 
-    async def _wake(self, parts: Sequence[Part]) -> None:
+    async def _wake(self) -> None:
         """Wake the seats whose requests are done, each when the one before has settled."""
-        for part in parts:
+        for part in self._parts:
             outcome = part.outcome(self._meter.ticks)
-            if outcome is not None and part.request.seat._wake(part.request, outcome):
+            woken = outcome is not None and part.request.seat._wake(part.request, outcome)
+            if woken and isinstance(outcome, TickResult):
+                part.forks.clear()  # they are the seat's now
+            self._release(part.forked)
+            if woken:
                 await self._settle()
+        self._parts = ()
 
     # -- waiting
 
@@ -269,6 +293,10 @@ class CacheCoordinator:
             _log.warning(
                 "request failed", seat=seat.name, tick=self._meter.ticks, error=str(part.error)
             )
+
+    def _release(self, blocks: Iterable[CacheBlock]) -> None:
+        self._released += blocks
+        self._free_released()
 
     def _free_released(self) -> None:
         if not self._in_tick:

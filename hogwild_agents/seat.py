@@ -8,7 +8,7 @@ that a cancelled worker may clean up slowly without holding up the others).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from types import TracebackType
@@ -20,7 +20,18 @@ from anyio.lowlevel import checkpoint_if_cancelled
 from hogwild_agents.engine import CacheBlock, Feed, Sampled, Sampler, ViewEntry
 from hogwild_agents.errors import ClosedError, UsageError
 
-__all__ = ["Commit", "Move", "OnCommit", "Request", "Seat", "TickFeed", "TickResult", "View"]
+__all__ = [
+    "Commit",
+    "Fork",
+    "Forked",
+    "Move",
+    "OnCommit",
+    "Request",
+    "Seat",
+    "TickFeed",
+    "TickResult",
+    "View",
+]
 
 View: TypeAlias = Sequence[ViewEntry] | Callable[[], Sequence[ViewEntry]]
 """A view, or a function that gives it when the tick is closed."""
@@ -36,12 +47,15 @@ class TickFeed:
         view: what the tokens attend to, ``block`` last. A function is called once a tick when it
             is closed, after everybody has handed in, and must not block.
         sampler: samples the token that follows; ``None`` samples nothing.
+        scored: token ids whose log-probabilities after the last token are wanted: of the model
+            itself, before any sampling parameter. No token is sampled for that, or drawn.
     """
 
     block: CacheBlock
     tokens: Sequence[int]
     view: View
     sampler: Sampler | None = None
+    scored: Sequence[int] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,16 +67,51 @@ class Move:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Fork:
+    """Make a new block with a copy of ``source``'s entries, after the tick's forward.
+
+    Attributes:
+        source: what is copied; it stays as it is.
+        name: of the new block; the source's if empty.
+    """
+
+    source: CacheBlock
+    name: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forked:
+    """A fork that was made.
+
+    Attributes:
+        source: what was copied.
+        target: the new block.
+        length: how many entries it was given.
+        after: how many of the same commit's moves were made before.
+    """
+
+    source: CacheBlock
+    target: CacheBlock
+    length: int
+    after: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class TickResult:
     """What a seat gets for a request.
 
     Attributes:
         tick: number of the tick that completed the request, from 1.
         sampled: one for each feed of the request; ``None`` where it had no sampler.
+        scores: one for each feed of the request: the log-probabilities of its ``scored``, in the
+            same order.
+        forked: the new blocks, one for each :class:`Fork`, in order. They are the submitter's.
     """
 
     tick: int
     sampled: tuple[Sampled | None, ...]
+    scores: tuple[tuple[float, ...], ...] = ()
+    forked: tuple[CacheBlock, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,21 +119,33 @@ class Commit:
     """What one seat changed in the cache in one tick; all commits together are the whole cache.
 
     To make the changes again, take the commits of a tick together: one forward over all their
-    feeds, then all their moves, in the order in which they were told.
+    feeds, then the :attr:`ops` of one commit after the other, in the order in which they were
+    told.
 
     Attributes:
-        tick: number of the tick, from 1; ticks that failed have none. Moves made in a round
-            without feeds, which is no tick, have the number of the tick before.
+        tick: number of the tick, from 1; ticks that failed have none. Moves and forks made in a
+            round without feeds, which is no tick, have the number of the tick before.
         seat: the seat's name.
         feeds: what was appended, with the views as they were. A feed longer than the
             coordinator's ``prefill_chunk`` comes as one commit for each chunk.
         moves: the moves made after the forward, in order.
+        forks: the forks made after the forward, in order; those of a request that failed are
+            undone and left out.
     """
 
     tick: int
     seat: str
     feeds: tuple[Feed, ...]
     moves: tuple[Move, ...]
+    forks: tuple[Forked, ...] = ()
+
+    @property
+    def ops(self) -> tuple[Move | Forked, ...]:
+        """Moves and forks in the order in which they were made."""
+        ops: list[Move | Forked] = list(self.moves)
+        for fork in reversed(self.forks):
+            ops.insert(fork.after, fork)
+        return tuple(ops)
 
 
 OnCommit: TypeAlias = Callable[[Commit], None]
@@ -94,16 +155,18 @@ class Request:
     """One submit: from being handed in until its seat is woken.
 
     Attributes:
-        feeds: as handed in; their tokens are copied, so that nobody can change them under way.
-        then: the moves to make after the last of them.
+        feeds: as handed in; their lists are copied, so that nobody can change them under way.
+        then: the moves and forks to make after the last of them.
         ticks: how many ticks it has been part of; long feeds take several.
         written: how many of its tokens are in the cache.
         live: False once the submitter was cancelled or has left; nobody waits for it any more.
     """
 
-    def __init__(self, seat: Seat, feeds: Sequence[TickFeed], then: Sequence[Move]) -> None:
+    def __init__(self, seat: Seat, feeds: Sequence[TickFeed], then: Sequence[Move | Fork]) -> None:
         self.seat = seat
-        self.feeds = tuple(replace(feed, tokens=tuple(feed.tokens)) for feed in feeds)
+        self.feeds = tuple(
+            replace(feed, tokens=tuple(feed.tokens), scored=tuple(feed.scored)) for feed in feeds
+        )
         self.then = tuple(then)
         self.submitted = anyio.current_time()
         self.ticks = 0
@@ -119,9 +182,14 @@ class Request:
             self.outcome = outcome
             self.finished.set()
 
+    def take(self) -> TickResult | Exception | None:
+        """Return what :meth:`finish` was given, once; None before and afterwards."""
+        outcome, self.outcome = self.outcome, None
+        return outcome
+
     def result(self) -> TickResult:
         """Return what :meth:`finish` was given, or raise it; once."""
-        outcome, self.outcome = self.outcome, None
+        outcome = self.take()
         assert outcome is not None, "result() is read once, after finish()"
         if isinstance(outcome, TickResult):
             return outcome
@@ -147,11 +215,17 @@ class Seat:
     """
 
     def __init__(
-        self, name: str, *, on_commit: OnCommit | None, changed: Callable[[Seat], None]
+        self,
+        name: str,
+        *,
+        on_commit: OnCommit | None,
+        changed: Callable[[Seat], None],
+        release: Callable[[Iterable[CacheBlock]], None],
     ) -> None:
         self.name = name
         self._on_commit = on_commit
         self._changed = changed
+        self._release = release
         self._request: Request | None = None
         self._parked = 0
         self._idle = False
@@ -160,7 +234,7 @@ class Seat:
 
     # -- what the worker calls
 
-    async def submit(self, *feeds: TickFeed, then: Sequence[Move] = ()) -> TickResult:
+    async def submit(self, *feeds: TickFeed, then: Sequence[Move | Fork] = ()) -> TickResult:
         """Take part in the next tick, and wait until it has been run.
 
         Without feeds the seat passes: it takes part in the round only for its ``then``, or to be
@@ -168,18 +242,21 @@ class Seat:
         ticks; of several feeds the last chunks fall into the same one.
 
         When cancelled before its tick is closed, nothing of it happens; when cancelled later, its
-        tokens are in the cache and the result is dropped. A request that takes several ticks
-        may fail or be cancelled between them; what was committed stays.
+        tokens are in the cache and the result is dropped, and the blocks forked for it are
+        freed. A request that takes several ticks may fail or be cancelled between them; what was
+        committed stays.
 
         Args:
             feeds: what to append, each to a block of its own.
-            then: moves to make after the forward, when those of seats that joined earlier are done.
+            then: moves and forks to make after the forward, in this order, when those of seats
+                that joined earlier are done. One that fails ends them: the feeds and the moves
+                before it stay, the forks before it are freed.
 
         Raises:
-            FeedError: a feed or a move is malformed, or an earlier seat writes the same block in
-                this tick.
+            FeedError: a feed, a move or a fork is malformed, a scored token does not exist, or an
+                earlier seat writes the same block in this tick.
             ContextLengthError: a view would be longer than the model's context.
-            CacheFullError: the cache has no room for the tokens.
+            CacheFullError: the cache has no room for the tokens, or for a fork.
             TickError: the forward pass failed, and no block has changed; or sampling did.
             ClosedError: the seat has left, the coordinator is closed, or a block was freed.
             UsageError: another submit of this seat is still waiting.
@@ -199,6 +276,7 @@ class Seat:
             await request.finished.wait()
         except BaseException:
             self._withdraw(request)
+            self._drop(request.take())
             raise
         return request.result()
 
@@ -288,6 +366,11 @@ class Seat:
         if self._request is request:
             self._request = None
         self._changed(self)
+
+    def _drop(self, outcome: TickResult | Exception | None) -> None:
+        """Give back what nobody will get: cancelled at the very moment of being woken."""
+        if isinstance(outcome, TickResult):
+            self._release(outcome.forked)
 
     def _require_open(self) -> None:
         if self._closed is not None:

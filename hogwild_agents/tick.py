@@ -1,6 +1,6 @@
-"""Tick: what the coordinator does with one round of requests, between two waits; no async here.
+"""Tick: what the coordinator makes of one round of requests, on the event loop; no async here.
 
-:func:`close` and :func:`fit` run on the event loop, :func:`compute` in the worker thread. What
+:func:`close` and :func:`fit` check what was handed in; :mod:`~hogwild_agents.compute` runs it. What
 concerns one seat only (a malformed feed, no room, a view function or a sampler that raises) fails
 its part and leaves the others alone.
 """
@@ -9,25 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from traceback import clear_frames
-from typing import TYPE_CHECKING
+from operator import index
 
-from hogwild_agents.engine import Engine, Feed, Sampled, Sampler, ViewEntry, sample
+from hogwild_agents.engine import CacheBlock, Engine, Feed, Sampled, Sampler, ViewEntry
 from hogwild_agents.engine.plan import entry_block, entry_range
-from hogwild_agents.errors import (
-    CacheFullError,
-    ClosedError,
-    ContextLengthError,
-    FeedError,
-    TickError,
-)
-from hogwild_agents.seat import Commit, Move, Request, TickFeed, TickResult, View
+from hogwild_agents.errors import CacheFullError, ClosedError, ContextLengthError, FeedError
+from hogwild_agents.seat import Commit, Fork, Forked, Move, Request, TickFeed, TickResult, View
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-__all__ = ["Part", "close", "compute", "fit"]
+__all__ = ["Part", "close", "fit", "live"]
 
 
 @dataclass(eq=False)
@@ -38,42 +27,63 @@ class Part:
         request: what the seat handed in.
         feeds: what of it is fed in this tick.
         samplers: one for each feed.
+        scored: one for each feed: whose log-probabilities are wanted.
         completes: whether nothing of the request is left after this tick.
         error: why it failed.
         committed: whether its feeds are in the cache now.
         sampled: one for each feed.
+        scores: one for each feed.
         moves: those that were made.
+        forks: those that were made, and whose blocks nobody has been given yet.
     """
 
     request: Request
     feeds: tuple[Feed, ...] = ()
     samplers: tuple[Sampler | None, ...] = ()
+    scored: tuple[Sequence[int], ...] = ()
     completes: bool = True
     error: Exception | None = None
     committed: bool = False
     sampled: list[Sampled | None] = field(default_factory=list)
+    scores: list[tuple[float, ...]] = field(default_factory=list)
     moves: list[Move] = field(default_factory=list)
+    forks: list[Forked] = field(default_factory=list)
 
     @property
     def size(self) -> int:
         """How many tokens are fed in this tick."""
         return sum(len(feed.tokens) for feed in self.feeds)
 
+    @property
+    def forked(self) -> tuple[CacheBlock, ...]:
+        """The new blocks."""
+        return tuple(fork.target for fork in self.forks)
+
     def commit(self, tick: int) -> Commit | None:
         """Return what changed in the cache, if anything did."""
         feeds = self.feeds if self.committed else ()
-        if not feeds and not self.moves:
+        if not (feeds or self.moves or self.forks):
             return None
-        return Commit(tick=tick, seat=self.request.seat.name, feeds=feeds, moves=tuple(self.moves))
+        return Commit(
+            tick=tick,
+            seat=self.request.seat.name,
+            feeds=feeds,
+            moves=tuple(self.moves),
+            forks=tuple(self.forks),
+        )
 
     def outcome(self, tick: int) -> TickResult | Exception | None:
         """Return what the seat is woken with; None while the request goes on."""
         if self.error is not None:
             return self.error
-        return TickResult(tick=tick, sampled=tuple(self.sampled)) if self.completes else None
-
-
-# -- on the event loop
+        if not self.completes:
+            return None
+        return TickResult(
+            tick=tick,
+            sampled=tuple(self.sampled),
+            scores=tuple(self.scores),
+            forked=self.forked,
+        )
 
 
 def close(requests: Iterable[Request], engine: Engine, chunk: int | None) -> list[Part]:
@@ -120,12 +130,39 @@ def _check_whole(request: Request, views: Sequence[tuple[ViewEntry, ...]], engin
                 f"Two feeds of one submit write {feed.block!r}: join their tokens into one feed."
             )
         written.add(id(feed.block))
-    for move in request.then:
-        if move.source is move.target:
-            raise FeedError(f"{move.source!r} cannot be moved into itself: name another target.")
-        dead = next((block for block in (move.source, move.target) if not block.alive), None)
-        if dead is not None:
-            raise ClosedError(f"{dead!r} was freed and cannot be moved: leave the move out.")
+    for feed in request.feeds:
+        _check_scored(feed, engine.vocab_size)
+    for op in request.then:
+        _check_op(op)
+
+
+def _check_scored(feed: TickFeed, vocabulary: int) -> None:
+    try:
+        wrong = next(
+            (token for token in map(index, feed.scored) if not 0 <= token < vocabulary), None
+        )
+    except TypeError as error:
+        raise FeedError(
+            f"The feed for {feed.block!r} is scored for tokens that are no integers ({error}): "
+            "give a sequence of token ids."
+        ) from error
+    if wrong is not None:
+        raise FeedError(
+            f"The feed for {feed.block!r} is scored for the token {wrong}, but the model has the "
+            f"ids 0 to {vocabulary - 1}."
+        )
+
+
+def _check_op(op: Move | Fork) -> None:
+    if isinstance(op, Fork):
+        if not op.source.alive:
+            raise ClosedError(f"{op.source!r} was freed and cannot be forked: leave the fork out.")
+        return
+    if op.source is op.target:
+        raise FeedError(f"{op.source!r} cannot be moved into itself: name another target.")
+    dead = next((block for block in (op.source, op.target) if not block.alive), None)
+    if dead is not None:
+        raise ClosedError(f"{dead!r} was freed and cannot be moved: leave the move out.")
 
 
 def _cut(part: Part, views: Sequence[tuple[ViewEntry, ...]], chunk: int | None) -> None:
@@ -135,13 +172,15 @@ def _cut(part: Part, views: Sequence[tuple[ViewEntry, ...]], chunk: int | None) 
     ticks = max(map(len, chunks), default=1)
     part.completes = request.ticks == ticks - 1
     chosen = [
-        (Feed(feed.block, view, pieces[number]), feed.sampler)
+        (Feed(feed.block, view, pieces[number]), feed)
         for feed, view, pieces in zip(request.feeds, views, chunks, strict=True)
         if (number := request.ticks - (ticks - len(pieces))) >= 0
     ]
     part.feeds = tuple(feed for feed, _ in chosen)
-    part.samplers = tuple(sampler if part.completes else None for _, sampler in chosen)
+    part.samplers = tuple(whole.sampler if part.completes else None for _, whole in chosen)
+    part.scored = tuple(whole.scored if part.completes else () for _, whole in chosen)
     part.sampled = [None] * len(chosen)
+    part.scores = [()] * len(chosen)
 
 
 def _chunks(feed: TickFeed, chunk: int | None) -> list[Sequence[int]]:
@@ -156,7 +195,7 @@ def _resolve(view: View) -> tuple[ViewEntry, ...]:
 def _fit_blocks(parts: Sequence[Part]) -> None:
     """In one tick a block is written once: by the first seat that wants to."""
     writers: dict[int, str] = {}
-    for part in _live(parts):
+    for part in live(parts):
         name = part.request.seat.name
         taken = next((feed.block for feed in part.feeds if id(feed.block) in writers), None)
         if taken is not None:
@@ -173,7 +212,7 @@ def _fit_budget(parts: Sequence[Part], engine: Engine) -> None:
     room = engine.free_tokens
     if room is None:
         return
-    for part in _live(parts):
+    for part in live(parts):
         request = part.request
         left = sum(len(feed.tokens) for feed in request.feeds) - request.written
         if left <= room:
@@ -188,8 +227,8 @@ def _fit_budget(parts: Sequence[Part], engine: Engine) -> None:
 
 def _fit_context(parts: Sequence[Part], limit: int) -> None:
     """Fail whose view grows too long by what is fed in this tick, from the last seat on."""
-    fresh = {id(feed.block): len(feed.tokens) for part in _live(parts) for feed in part.feeds}
-    for part in reversed(_live(parts)):
+    fresh = {id(feed.block): len(feed.tokens) for part in live(parts) for feed in part.feeds}
+    for part in reversed(live(parts)):
         length = max((_length(feed.view, fresh) for feed in part.feeds), default=0)
         if length > limit:
             part.error = ContextLengthError(
@@ -206,105 +245,6 @@ def _length(view: Iterable[ViewEntry], fresh: dict[int, int]) -> int:
     return sum(high - low for low, high in ranges)
 
 
-# -- in the worker thread
-
-
-def compute(parts: Sequence[Part], engine: Engine, tick: int) -> None:
-    """Run one forward over the parts that have not failed, sample, and make the moves.
-
-    Changes the engine's blocks, the samplers' random states, and the parts. Raises nothing: an
-    error is put into the parts that it concerns.
-    """
-    feeding = [part for part in _live(parts) if part.feeds]
-    if feeding:
-        try:
-            logits = engine.forward([feed for part in feeding for feed in part.feeds])
-        except Exception as cause:
-            _fail_all(feeding, tick, cause)
-        else:
-            for part in feeding:
-                part.committed = True
-            _sample(feeding, logits, tick)
-    for part in parts:
-        if part.completes and (part.committed or (part.error is None and not part.feeds)):
-            _move(part, engine)
-
-
-def _fail_all(parts: Sequence[Part], tick: int, cause: Exception) -> None:
-    clear_frames(cause.__traceback__)  # else its tensors live on; it may be memory that lacks
-    for part in parts:
-        part.error = TickError(
-            f"The forward pass of tick {tick} failed and no block has changed ({_say(cause)}): "
-            "mend the cause and submit again."
-        )
-        part.error.__cause__ = cause
-
-
-def _sample(parts: Sequence[Part], logits: Tensor, tick: int) -> None:
-    """Sample for all the feeds at once; where that fails, for each alone."""
-    places = [(part, number) for part in parts for number in range(len(part.feeds))]
-    draws = [
-        (row, part, number, sampler)
-        for row, (part, number) in enumerate(places)
-        if (sampler := part.samplers[number]) is not None
-    ]
-    if not draws:
-        return
-    if len(draws) < len(places):
-        logits = logits[[row for row, *_ in draws]]  # [draws, vocab]
-    samplers = [sampler for _, _, _, sampler in draws]
-    contexts = [partial(_tokens, part.feeds[number].view) for _, part, number, _ in draws]
-    drawing = [
-        sampler.generator(logits.device) for sampler in samplers if sampler.params.temperature
-    ]
-    states = [generator.get_state() for generator in drawing]
-    try:
-        found = sample(logits, samplers, contexts)
-    except Exception:  # one seat's parameters must not cost the others their tokens, or draws
-        for generator, state in zip(drawing, states, strict=True):
-            generator.set_state(state)
-    else:
-        for (_, part, number, _), token in zip(draws, found, strict=True):
-            part.sampled[number] = token
-        return
-    for row, (_, part, number, sampler) in enumerate(draws):
-        try:
-            part.sampled[number] = sample(logits[row : row + 1], [sampler], [contexts[row]])[0]
-        except Exception as cause:
-            part.error = TickError(
-                f"No token could be sampled for seat {part.request.seat.name!r} after tick {tick} "
-                f"({_say(cause)}), though what it fed is in the cache: check its sampling "
-                "parameters."
-            )
-            part.error.__cause__ = cause
-
-
-def _move(part: Part, engine: Engine) -> None:
-    for move in part.request.then:
-        try:
-            engine.move(move.source, move.target)
-        except Exception as error:
-            part.error = error
-            return
-        part.moves.append(move)
-
-
-# -- small change
-
-
-def _live(parts: Sequence[Part]) -> list[Part]:
+def live(parts: Sequence[Part]) -> list[Part]:
+    """Return the parts that have not failed."""
     return [part for part in parts if part.error is None]
-
-
-def _tokens(view: Iterable[ViewEntry]) -> list[int]:
-    """Return the tokens of a whole view."""
-    return [
-        token
-        for entry in view
-        for token in entry_block(entry).tokens[slice(*entry_range(entry, 0))]
-    ]
-
-
-def _say(cause: Exception) -> str:
-    lines = str(cause).strip().splitlines()
-    return f"{type(cause).__name__}: {lines[0]}" if lines else type(cause).__name__

@@ -15,7 +15,16 @@ import torch
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
-from hogwild_agents.coordinator import Commit, Move, Seat, TickFeed, TickResult, View
+from hogwild_agents.coordinator import (
+    Commit,
+    Fork,
+    Forked,
+    Move,
+    Seat,
+    TickFeed,
+    TickResult,
+    View,
+)
 from hogwild_agents.engine import CacheBlock, Engine, Feed, Sampler, SamplingParams
 
 VOCAB = 61
@@ -107,10 +116,15 @@ def feed(
     *tokens: int,
     view: View | None = None,
     sampler: Sampler | None = None,
+    scored: Sequence[int] = (),
 ) -> TickFeed:
     """A feed to a block that sees only itself, unless a view is given."""
     return TickFeed(
-        block=block, tokens=tokens, view=[block] if view is None else view, sampler=sampler
+        block=block,
+        tokens=tokens,
+        view=[block] if view is None else view,
+        sampler=sampler,
+        scored=scored,
     )
 
 
@@ -145,7 +159,7 @@ async def think(
     return tokens
 
 
-async def once(seat: Seat, *feeds: TickFeed, then: Sequence[Move] = ()) -> TickResult:
+async def once(seat: Seat, *feeds: TickFeed, then: Sequence[Move | Fork] = ()) -> TickResult:
     """Submit once and leave."""
     with seat:
         return await seat.submit(*feeds, then=then)
@@ -181,8 +195,12 @@ class Ledger:
             parts = list(tick)
             for written in (feed for part in parts for feed in part.feeds):
                 texts[id(written.block)] += written.tokens
-            for move in (move for part in parts for move in part.moves):
-                texts[id(move.target)] += texts.pop(id(move.source), [])
+            for op in (op for part in parts for op in part.ops):
+                if isinstance(op, Forked):
+                    texts[id(op.target)] = list(texts[id(op.source)])
+                    assert len(texts[id(op.target)]) == op.length
+                else:
+                    texts[id(op.target)] += texts.pop(id(op.source), [])
         return tuple(texts[id(block)])
 
 

@@ -10,7 +10,7 @@ import anyio
 import pytest
 import torch
 
-from hogwild_agents.coordinator import CacheCoordinator, Commit, Move, Seat, TickFeed
+from hogwild_agents.coordinator import CacheCoordinator, Commit, Fork, Move, Seat, TickFeed
 from hogwild_agents.engine import CacheBlock, Sampler, SamplingParams
 from hogwild_agents.errors import (
     CacheFullError,
@@ -42,7 +42,7 @@ async def beside_others(
     engine: WatchedEngine,
     request: TickFeed,
     *,
-    then: tuple[Move, ...] = (),
+    then: tuple[Move | Fork, ...] = (),
     chunk: int | None = 512,
 ) -> tuple[Exception | None, Ledger]:
     """Submit a request between two workers that go on; return what the submitter got."""

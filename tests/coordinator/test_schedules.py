@@ -1,13 +1,14 @@
 """Random schedules: whatever workers do to themselves and to each other, nobody hangs.
 
-Hypothesis draws what each of some workers does, one after the other: write, end a step, think,
-park, time out, cancel another one, fail, spawn one, leave. Some engines run out of memory, some
-forwards fail. On both event loops everything must come to its end, the commits must tell exactly
-what is in the cache, and the cache's book-keeping must be whole.
+Hypothesis draws what each of some workers does, one after the other: write, end a step, fork,
+score, think, park, time out, cancel another one, fail, spawn one, leave. Some engines run out of
+memory, some forwards fail. On both event loops everything must come to its end, the commits must
+tell exactly what is in the cache, no fork may be lost, and the cache's book-keeping must be whole.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -16,7 +17,7 @@ import pytest
 from anyio.lowlevel import checkpoint
 from hypothesis import example, given, settings, strategies as st
 
-from hogwild_agents.coordinator import CacheCoordinator, Move, Seat
+from hogwild_agents.coordinator import CacheCoordinator, Fork, Move, Seat
 from hogwild_agents.engine import CacheBlock, Sampler
 from hogwild_agents.errors import HogwildError
 from tests.coordinator.rig import WARM, Ledger, WatchedEngine, engine_for, feed, run_async
@@ -26,7 +27,7 @@ Act: TypeAlias = tuple[str, int]
 
 KINDS = (
     *("write", "write", "write", "prefill", "step", "pass", "think", "park", "hurry"),
-    *("cancel", "dead", "clash", "fail", "spawn", "leave", "release"),
+    *("fork", "score", "cancel", "dead", "clash", "fail", "spawn", "leave", "release"),
 )
 ACTS = st.lists(st.tuples(st.sampled_from(KINDS), st.integers(0, 5)), min_size=1, max_size=8)
 
@@ -123,6 +124,20 @@ class Play:
                     feed(fresh, *range(amount + 1), sampler=sampler),
                     then=[Move(source=block, target=self.history)],
                 )
+            case "fork":
+                ops: list[Fork | Move] = [
+                    Fork(source=block, name="twin"),
+                    Move(source=block, target=self.history),
+                    Fork(source=self.history),
+                ]
+                feeds = [feed(block, 9, view=view)] if amount % 2 else []
+                with anyio.move_on_after(0.0005 if amount == 5 else math.inf):
+                    result = await seat.submit(*feeds, then=ops[: amount % 4])
+                    self.blocks += result.forked
+            case "score":
+                scored = range(0, 20 * amount, 10)  # the last ones do not exist
+                result = await seat.submit(feed(block, 5, view=view, scored=scored))
+                assert len(result.scores[0]) == len(scored)
             case "pass":
                 await seat.submit()
             case "think":
@@ -152,6 +167,8 @@ class Play:
 
     def check(self) -> None:
         self.engine.check_integrity()
+        known = {block for block in (self.history, *self.blocks) if block.alive}
+        assert set(self.engine._blocks.values()) == known, "a fork has leaked"
         for block in (self.history, *self.blocks):
             if block.alive:
                 assert self.ledger.text(block) == block.tokens

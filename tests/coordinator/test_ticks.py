@@ -73,7 +73,7 @@ async def test_a_result_has_the_tick_and_a_token_for_each_feed_with_a_sampler(
     assert (first.tick, second.tick, third.tick) == (1, 2, 3)
     assert first.sampled[0] is None
     assert first.sampled[1] is not None
-    assert second == TickResult(tick=2, sampled=(None,))
+    assert second == TickResult(tick=2, sampled=(None,), scores=((),))
     assert third.sampled[0] is not None
     assert third.sampled[0].top[0] == (third.sampled[0].token, third.sampled[0].logprob)
 
