@@ -13,26 +13,40 @@ A prompt file is text for jinja2, after an optional header::
 The header's values are single lines; one in double quotes is read as a JSON string. Without
 ``text`` the prompt is what follows the header, less the newlines at its two ends. With ``text`` the
 prompt is exactly that string, every blank and newline kept, and what follows the header is for
-readers only.
+readers only. (In any template, a newline right after a ``%}`` is dropped; ``+%}`` keeps it.)
+
+Templates run in jinja2's sandbox: they reach no Python, change nothing that they are given, and
+include only prompts of their own folder and of the package.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
-from dataclasses import dataclass
-from importlib import resources
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Self
 
-from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError
-from jinja2.sandbox import SandboxedEnvironment
+from jinja2 import (
+    BaseLoader,
+    Environment,
+    StrictUndefined,
+    Template,
+    TemplateNotFound,
+    TemplateSyntaxError,
+    meta,
+)
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from hogwild_agents.errors import ConfigError
+from hogwild_agents.prompt_folder import ENDINGS, PromptFolder, read_text
 
-_PACKAGE = "hogwild_agents.prompts"
 _HEADER = re.compile(r"\A---[ \t]*\n(.*?)^---[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE)
-_KEYS = ("name", "description", "source", "text")
+_KEYS = ("name", "description", "helps", "source", "text")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
@@ -45,37 +59,49 @@ class Prompt:
         description: what it is for, in one line.
         text: the jinja2 template.
         source: where the words come from.
+        helps: when it helps, in one line.
+        folder: whose prompts it may include, besides the package's; None for no folder.
+        values: what its variables are, unless :meth:`render` is told otherwise.
     """
 
     name: str
     description: str
     text: str
     source: str = ""
+    helps: str = ""
+    folder: Path | None = None
+    values: Mapping[str, object] = field(default_factory=dict, hash=False)
 
     @classmethod
-    def load(cls, name_or_path: str | Path) -> Self:
+    def load(
+        cls, name_or_path: str | Path, *, folder: str | os.PathLike[str] | None = None
+    ) -> Self:
         """Read a prompt: one of the package's by its name, or any file by its path.
 
         A string is a path if it ends in ``.md`` or ``.txt`` or has a slash in it.
 
+        Args:
+            name_or_path: which one.
+            folder: one with prompts of your own; then a name is always one in there.
+
         Raises:
-            ConfigError: there is no such prompt, or its file is broken.
+            ConfigError: there is no such prompt or folder, or the file is broken.
         """
         given = str(name_or_path)
+        if folder is not None:
+            return cls._find(given, PromptFolder(folder), Path(folder).expanduser())
         if isinstance(name_or_path, Path) or _is_path(given):
             path = Path(name_or_path).expanduser()
-            return cls._parse(_read(path), path.stem, str(path))
-        names = available_prompts()
-        if given not in names:
-            raise ConfigError(
-                f"There is no prompt {given!r}: choose one of {', '.join(names)}, or give the path "
-                "of a file."
-            )
-        file = resources.files(_PACKAGE).joinpath(f"{given}.md")
-        return cls._parse(file.read_text(encoding="utf-8"), given, f"{given}.md")
+            return cls._parse(_read(path), path.stem, str(path), path.parent)
+        return cls._find(given, PromptFolder(), None)
 
     @classmethod
-    def _parse(cls, content: str, name: str, where: str) -> Self:
+    def _find(cls, name: str, shelf: PromptFolder, folder: Path | None) -> Self:
+        file = shelf.get(name)
+        return cls._parse(read_text(file), _stem(name), str(file), folder)
+
+    @classmethod
+    def _parse(cls, content: str, name: str, where: str, folder: Path | None) -> Self:
         header = _HEADER.match(content)
         if header is None and content.startswith("---\n"):
             raise ConfigError(
@@ -88,35 +114,58 @@ class Prompt:
             description=values.get("description", ""),
             text=values.get("text", body.strip("\n")),
             source=values.get("source", ""),
+            helps=values.get("helps", ""),
+            folder=folder,
         )
         prompt._template()
         return prompt
 
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """The variables that the text and what it includes ask for, in alphabetical order.
+
+        What is included by a name that is itself worked out, or is not there, is not looked into.
+        """
+        environment, loader = _environment(self.folder), _Loader(self.folder)
+        found: set[str] = set()
+        seen: set[str] = set()
+        texts = [self.text]
+        while texts:
+            tree = environment.parse(texts.pop())
+            found |= meta.find_undeclared_variables(tree)
+            for name in set(meta.find_referenced_templates(tree)) - seen - {None}:
+                seen.add(str(name))
+                with suppress(TemplateNotFound):
+                    texts.append(loader.text(str(name)))
+        return tuple(sorted(found))
+
+    def bind(self, **variables: object) -> Self:
+        """Return the same prompt with some of its variables filled in."""
+        return replace(self, values={**self.values, **variables})
+
     def render(self, **variables: object) -> str:
         """Return the text with its variables filled in.
+
+        Variables that the text does not ask for are ignored.
 
         Raises:
             ConfigError: a variable is missing, or the template fails.
         """
+        given = {**self.values, **variables}
         template = self._template()
         try:
-            return template.render(variables)
-        except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:
+            return template.render(given)
+        except ConfigError:
+            raise
+        except Exception as error:  # a template is somebody else's program: it may raise anything
             raise ConfigError(
                 f"The prompt {self.name!r} cannot be rendered, because {_reason(error)}: it was "
-                f"given the variables {sorted(variables)}."
+                f"given the variables {sorted(given)}."
             ) from error
 
     def _template(self) -> Template:
-        environment = SandboxedEnvironment(
-            undefined=StrictUndefined,
-            keep_trailing_newline=True,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            autoescape=False,
-        )
         try:
-            return environment.from_string(self.text)
+            return _compile(self.text, self.folder)
         except TemplateSyntaxError as error:
             raise ConfigError(
                 f"The prompt {self.name!r} is no jinja2 template: {_reason(error)} in line "
@@ -124,28 +173,75 @@ class Prompt:
             ) from error
 
 
-def available_prompts() -> tuple[str, ...]:
-    """Return the names of the package's prompts, in alphabetical order."""
-    files = resources.files(_PACKAGE).iterdir()
-    return tuple(sorted(file.name[:-3] for file in files if file.name.endswith(".md")))
+@lru_cache(maxsize=256)
+def _compile(text: str, folder: Path | None) -> Template:
+    return _environment(folder).from_string(text)
+
+
+@lru_cache(maxsize=32)
+def _environment(folder: Path | None) -> Environment:
+    return ImmutableSandboxedEnvironment(
+        loader=_Loader(folder),
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=False,
+    )
+
+
+class _Loader(BaseLoader):
+    """What ``{% include %}`` and ``{% import %}`` read: prompts of a folder, or the package's."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+
+    def get_source(
+        self, environment: Environment, template: str
+    ) -> tuple[str, None, Callable[[], bool]]:
+        text = self.text(template)
+        return text, None, lambda: self.text(template) == text
+
+    def text(self, name: str) -> str:
+        """Return the text of a prompt as it is at this moment."""
+        shelves = [PromptFolder(self._folder)] if self._folder is not None else []
+        shelves.append(PromptFolder())
+        for shelf in shelves:
+            file = shelf.find(name)
+            if file is not None:
+                content = read_text(file)
+                return Prompt._parse(content, _stem(name), str(file), self._folder).text
+        raise TemplateNotFound(name, shelves[0].missing(name))
+
+
+def available_prompts(folder: str | os.PathLike[str] | None = None) -> dict[str, str]:
+    """Return the prompts that can be loaded by name, in alphabetical order, each with what it is.
+
+    Args:
+        folder: one with prompts of your own; None for the package's.
+
+    Raises:
+        ConfigError: there is no such folder, or a file in it is broken.
+    """
+    names = PromptFolder(folder).names()
+    return {name: Prompt.load(name, folder=folder).description for name in names}
 
 
 def _is_path(given: str) -> bool:
-    return given.endswith((".md", ".txt")) or not _NAME.fullmatch(given)
+    return given.endswith(ENDINGS) or not _NAME.fullmatch(given)
+
+
+def _stem(name: str) -> str:
+    return name.removesuffix(".md").removesuffix(".txt")
 
 
 def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
+    if not path.exists():
         raise ConfigError(
             f"There is no prompt file {str(path)!r}: give the path of a text file, or one of the "
-            f"names {', '.join(available_prompts())}."
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"The prompt file {str(path)!r} cannot be read as UTF-8 text: {_reason(error)}."
-        ) from error
+            f"names {', '.join(PromptFolder().names())}."
+        )
+    return read_text(path)
 
 
 def _header(lines: str, where: str) -> dict[str, str]:
