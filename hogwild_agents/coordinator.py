@@ -11,19 +11,21 @@ seats that a tick has served, the next one is woken only when the one before has
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 import anyio
 from anyio import to_thread
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
+from hogwild_agents.common import Common
 from hogwild_agents.compute import compute
 from hogwild_agents.engine import CacheBlock, Engine
 from hogwild_agents.errors import ClosedError, ConfigError, UsageError
 from hogwild_agents.log import get_logger
+from hogwild_agents.mapping import Mapping
 from hogwild_agents.seat import (
     Commit,
     Fork,
@@ -51,6 +53,9 @@ __all__ = [
     "TickResult",
     "View",
 ]
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 _log = get_logger(__name__)
 
@@ -80,6 +85,10 @@ class CacheCoordinator:
         prefill_chunk: the most tokens of one feed in one tick, so that a long prompt doesn't stall
             those who think; ``None`` cuts nothing.
 
+    Attributes:
+        engine: what computes the ticks.
+        common: the blocks that several runs share.
+
     Raises:
         ConfigError: patience or prefill_chunk is out of range.
     """
@@ -100,6 +109,7 @@ class CacheCoordinator:
                 f"prefill_chunk is {prefill_chunk!r}, but must be at least 1 token, or None."
             )
         self.engine = engine
+        self.common = Common(self)
         self._patience = math.inf if patience is None else patience
         self._chunk = prefill_chunk
         self._seats: dict[Seat, None] = {}  # in join order
@@ -141,6 +151,39 @@ class CacheCoordinator:
         self._seats[seat] = None
         _log.debug("seat joined", seat=name, seats=len(self._seats))
         return seat
+
+    def map(
+        self,
+        solve: Callable[[_Item], Awaitable[_Result]],
+        items: Iterable[_Item] | AsyncIterable[_Item],
+        *,
+        limit: int = 8,
+    ) -> AsyncGenerator[_Result, None]:
+        """Return an async generator of ``solve(item)`` for each item, in the order of the items::
+
+            async with aclosing(coordinator.map(team.solve, problems, limit=8)) as results:
+                async for result in results: ...
+
+        The work is done in :attr:`task_group`, and goes on while the loop's body runs. An item is
+        read only when its work may begin: when fewer than ``limit`` are under way, and fewer than
+        ``limit`` results wait for their turn. If one item fails, those after it are cancelled, and
+        the loop raises its error when its turn comes. Leaving the loop early cancels the rest and
+        waits for its end, at once if it is left through ``aclosing``, as above.
+
+        Args:
+            solve: the work, for instance ``team.solve``.
+            items: for which; they may come in their own time, and without end. An async generator
+                is closed in the end.
+            limit: how many are under way at once.
+
+        Raises:
+            ConfigError: limit is below 1.
+            ClosedError: the coordinator is not open, or was closed under way.
+        """
+        if limit < 1:
+            raise ConfigError(f"limit is {limit!r}, but must be at least 1 item at once.")
+        self._require_open()
+        return Mapping(solve, items, limit).results(self._require_open)
 
     def release(self, *blocks: CacheBlock) -> None:
         """Free blocks as soon as no tick is under way; those freed already are left out.
