@@ -2,9 +2,21 @@
 
 from hogwild_agents.actions import (
     Action as Action,
+    Ban as Ban,
+    Bias as Bias,
+    ChangeSampling as ChangeSampling,
     Conclude as Conclude,
+    Dismiss as Dismiss,
+    EndStep as EndStep,
     Finish as Finish,
+    Forget as Forget,
+    Hide as Hide,
+    Park as Park,
+    Probe as Probe,
+    Resume as Resume,
     Say as Say,
+    Show as Show,
+    Spawn as Spawn,
 )
 from hogwild_agents.answers import (
     find_boxed as find_boxed,
@@ -51,11 +63,13 @@ from hogwild_agents.events import (
     Event as Event,
     LimitReached as LimitReached,
     PolicyFailed as PolicyFailed,
+    ProbeAnswered as ProbeAnswered,
     RunEnded as RunEnded,
     RunStarted as RunStarted,
     StepEnded as StepEnded,
     TickEnded as TickEnded,
     TokensWritten as TokensWritten,
+    WorkerJoined as WorkerJoined,
     WorkerLeft as WorkerLeft,
 )
 from hogwild_agents.layouts import (
@@ -79,6 +93,10 @@ from hogwild_agents.policy import (
     Observer as Observer,
     Policy as Policy,
 )
+from hogwild_agents.policy_function import (
+    controller as controller,
+    observer as observer,
+)
 from hogwild_agents.prompt import (
     Prompt as Prompt,
 )
@@ -88,6 +106,9 @@ from hogwild_agents.result import (
 )
 from hogwild_agents.run import (
     Run as Run,
+)
+from hogwild_agents.run_view import (
+    RunView as RunView,
 )
 from hogwild_agents.statistics import (
     Statistics as Statistics,

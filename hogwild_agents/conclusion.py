@@ -46,7 +46,7 @@ async def conclude(action: Conclude, thinking: Thinking, record: Record, join: J
     record.tell(thinking.written(last, last.draft.force(action.text)))
 
     def rejoin(desk: Desk) -> Seat:
-        return join(desk.name, partial(thinking.book, desk))
+        return join(desk.name, partial(thinking.book_desk, desk))
 
     text = ""
     sampler = Sampler(SamplingParams(temperature=0.0))

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from hogwild_agents.coordinator import Commit, Seat
+import anyio
+
+from hogwild_agents.actions import EndStep, Probe, Say, Spawn
+from hogwild_agents.coordinator import Commit, Fork, Forked, Seat, TickResult
 from hogwild_agents.draft import Draft
-from hogwild_agents.engine import Sampled, Sampler
+from hogwild_agents.engine import CacheBlock, Sampled, Sampler
 from hogwild_agents.errors import UsageError
+from hogwild_agents.probing import Asking
+from hogwild_agents.tweaks import Change, Tweaks
 
 if TYPE_CHECKING:
     from hogwild_agents.thinking import Thinking
@@ -22,10 +28,14 @@ class Desk:
     Attributes:
         worker: the run's own copy of the worker.
         draft: what it has written.
-        sampler: how it samples; its parameters may be replaced.
+        sampler: how it samples, by the tweaks.
+        tweaks: temporary changes of how it samples.
         seat: its place at the coordinator.
         stop_tokens: token ids that end the worker's text.
-        inbox: texts that policies have it say next.
+        inbox: what policies have done to its text, not yet written.
+        probes: what it is asked with its next feed.
+        forks: who goes on from a copy of its text, once it has fed next.
+        scope: what is cancelled when it is dismissed.
         left: whether it is done.
     """
 
@@ -41,14 +51,21 @@ class Desk:
         self.worker = worker.seated(self)
         self.draft = draft
         self.sampler = sampler
+        self.tweaks = Tweaks(sampler.params)
         self.stop_tokens = stop_tokens
-        self.inbox: list[str] = []
+        self.inbox: list[Say | EndStep] = []
+        self.probes: list[Probe] = []
+        self.forks: list[Spawn] = []
+        self.scope = anyio.CancelScope()
         self.left = False
         self._thinking = thinking
+        self._resumed: anyio.Event | None = None  # while a policy has it parked
+        self._waits = False  # for that
         self._busy = False  # handing in, or waiting for a tick
         self._awaits = False  # what comes of the tokens in flight
         self._lost = False  # what came of the last tick; it may be under way still
         self._in_flight = 0  # how many tokens are handed in and not yet in the cache
+        self._scratch: set[CacheBlock] = set()  # what the last probes were written to
         self.seat = join(worker.name, self._commit)
 
     @property
@@ -59,16 +76,63 @@ class Desk:
     @property
     def pending(self) -> bool:
         """Whether there is something to feed."""
-        return self.draft.pending or bool(self.inbox)
+        if self.draft.pending:
+            return True
+        ends = self.draft.begun and any(isinstance(item, EndStep) for item in self.inbox)
+        return ends or any(isinstance(item, Say) for item in self.inbox)
+
+    @property
+    def held(self) -> bool:
+        """Whether it shall wait until it is resumed."""
+        return self._resumed is not None
+
+    @property
+    def waits(self) -> bool:
+        """Whether it does wait for that."""
+        return self._waits
+
+    def hold(self) -> None:
+        """Let it wait before it feeds next."""
+        self._resumed = self._resumed or anyio.Event()
+
+    def tweak(self, change: Change, tokens: int | None) -> None:
+        """Change how it samples, for so many sampled tokens or for good."""
+        self.tweaks.add(change, tokens)
+        self.sampler.params = self.tweaks.params
+
+    def resume(self) -> None:
+        """Let it go on."""
+        if self._resumed is not None:
+            self._resumed.set()
+            self._resumed = None
+
+    async def until_resumed(self) -> None:
+        """Wait, owing no feed, while it is held."""
+        while self._resumed is not None:
+            self._waits = True
+            try:
+                with self.parked():
+                    self._thinking.waiting()
+                    await self._resumed.wait()
+            finally:
+                self._waits = False
 
     async def submit(self) -> Sampled | None:
-        """Feed what is pending in the next tick; return what was sampled after it."""
-        await self._thinking.admit(self)
-        await self._thinking.empty_inbox(self)
-        return await self._hand_in(self.sampler)
+        """Feed what is pending in the next tick; return what was sampled after it.
+
+        Where two steps end at once, the first is fed in a tick of its own.
+        """
+        while True:
+            await self._thinking.admit(self)
+            await self._thinking.empty_inbox(self)
+            if not self.inbox:
+                return await self._hand_in(self.sampler)
+            await self._hand_in(None)
 
     async def receive(self, sampled: Sampled) -> Token:
         """Take over a sampled token: text, events, policies, the end of a step."""
+        if self.tweaks.sampled():
+            self.sampler.params = self.tweaks.params
         try:
             token = await self._thinking.write_sampled(self, sampled)
             await self._thinking.empty_inbox(self)
@@ -86,6 +150,11 @@ class Desk:
         """Append text that the model did not choose."""
         await self._thinking.empty_inbox(self)
         await self._thinking.write_forced(self, text)
+
+    async def end_step(self) -> None:
+        """End the step where it stands, if it holds more than its prefix."""
+        self.inbox.append(EndStep(worker=self.name))
+        await self._thinking.empty_inbox(self)
 
     @contextmanager
     def parked(self) -> Iterator[None]:
@@ -116,13 +185,20 @@ class Desk:
                 f"{self.name} waits for a tick already: let one task of a worker write at a time."
             )
         self._busy = True
+        askings: list[Asking] = []
+        forks, self.forks = self.forks, []
         try:
             if self._lost:  # only when that tick is over we know what is in the cache
                 await self.seat.submit()
             feeds, moves = self.draft.feeds(sampler)
-            self._in_flight = sum(len(feed.tokens) for feed in feeds)
+            askings = [self._thinking.asking(self, probe) for probe in self.probes]
+            self.probes = []
+            self._scratch = {block for asking in askings for block in asking.blocks}
+            asked = [feed for asking in askings for feed in asking.feeds]
+            copies = [Fork(source=self.draft.place.own) for _ in forks]
+            self._in_flight = sum(len(feed.tokens) for feed in (*feeds, *asked))
             self._awaits = True
-            result = await self.seat.submit(*feeds, then=moves)
+            result = await self.seat.submit(*feeds, *asked, then=(*moves, *copies))
         except BaseException:
             self.draft.withdraw()
             self._lost = self.draft.taken
@@ -130,9 +206,28 @@ class Desk:
             raise
         finally:
             self._busy = self._awaits = False
+            self._thinking.discard(self._scratch)
         self._lost = False
-        return result.sampled[-1]
+        for spawn, block in zip(forks, result.forked, strict=True):
+            await self._thinking.join_fork(spawn, self, block)
+        await self._tell(askings, result, len(feeds))
+        return result.sampled[len(feeds) - 1]
+
+    async def _tell(self, askings: list[Asking], result: TickResult, start: int) -> None:
+        for asking in askings:
+            stop = start + len(asking.feeds)
+            await self._thinking.answered(asking.probe, asking.verdict(result.scores[start:stop]))
+            start = stop
 
     def _commit(self, commit: Commit) -> None:
         self._in_flight -= sum(len(feed.tokens) for feed in commit.feeds)
+        kept = tuple(feed for feed in commit.feeds if feed.block not in self._scratch)
+        forks = tuple(self._shorten(fork) for fork in commit.forks)
+        commit = replace(commit, feeds=kept, forks=forks)
         self._thinking.committed(self, commit, woken=self._awaits and not self._in_flight)
+
+    def _shorten(self, fork: Forked) -> Forked:
+        """Take the last token off a fork: its worker feeds that anew."""
+        length = fork.length - 1
+        self._thinking.cut(fork.target, length)
+        return replace(fork, length=length)

@@ -7,16 +7,20 @@ to a new block; then it moves to the history. So the order of the text and of th
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from hogwild_agents.coordinator import Commit, Move, TickFeed
-from hogwild_agents.engine import CacheBlock, Sampler, ViewEntry
+from hogwild_agents.coordinator import Move, TickFeed
+from hogwild_agents.engine import CacheBlock, Feed, Sampler, ViewEntry
 from hogwild_agents.events import Source
 from hogwild_agents.layouts import Board, Headings, Layout, Place
 from hogwild_agents.models import LanguageModel
 from hogwild_agents.steps import StepScanner
 from hogwild_agents.text import split_token
+
+SEPARATOR = "\n\n"
+"""What ends a step that somebody else ends."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +92,7 @@ class Draft:
         self._headings = headings
         self._model = model
         self._new_block = new_block
+        self._begun = False  # the step holds more than its prefix
         self._turning = False  # a step has ended, and what is written next goes to a new block
         self._spare: CacheBlock | None = None  # that block, if it was made in vain before
         self._taken = False
@@ -102,12 +107,44 @@ class Draft:
         """Whether tokens wait to be fed."""
         return bool(self._closing or self._own)
 
+    @property
+    def begun(self) -> bool:
+        """Whether the current step holds more than its prefix."""
+        return self._begun
+
+    @property
+    def turning(self) -> bool:
+        """Whether a step has ended and moves to the history with what is fed next."""
+        return self._turning
+
     def open_step(self) -> Piece:
         """Begin a step with its prefix."""
         self.step += 1
         self.step_text = ""
         self._scanner, self._scanned = StepScanner(), 0
-        return self.force(self._headings.opening(self.place.name, self.step))
+        piece = self.force(self._headings.opening(self.place.name, self.step))
+        self._begun = False
+        return piece
+
+    def end_step(self) -> Written:
+        """End the step where it stands with an empty line; not while another one is turning."""
+        last = self.force(SEPARATOR)
+        ended = self.step_text
+        self._end_step(len(last.tokens))
+        return Written(piece=last, ended=ended, opening=(self.open_step(),))
+
+    def fork(self, source: Draft) -> None:
+        """Go on from the text of another draft; the block has all of that one's but the last token.
+
+        The last one is fed again, in the new worker's own view.
+        """
+        moves = self._layout.steps_move
+        self.text = self.step_text = source.step_text if moves else source.text
+        self.step, self._begun = 1, True
+        self._scanner, self._scanned = copy.deepcopy(source._scanner), source._scanned
+        fed = source.place.own.tokens
+        self._stream.push(fed)
+        self._own = [(fed[-1], "forced")]
 
     def force(self, text: str) -> Piece:
         """Append text that the model did not choose.
@@ -165,16 +202,17 @@ class Draft:
             self.place.closing = None
             self._turning = True
 
-    def committed(self, commit: Commit) -> list[Sequence[Source]]:
+    def committed(self, feeds: Sequence[Feed]) -> list[Sequence[Source]]:
         """Strike out what was fed; return the sources of each feed's tokens."""
         sources: list[Sequence[Source]] = []
-        for feed in commit.feeds:
+        for feed in feeds:
+            if feed.block not in (self.place.closing, self.place.own):  # a role
+                sources.append(["forced"] * len(feed.tokens))
+                continue
             queue = self._closing if feed.block is self.place.closing else self._own
             count = len(feed.tokens)
             sources.append([source for _, source in queue[:count]])
             del queue[:count]
-        if commit.moves:
-            self.place.closing = None
         return sources
 
     def _feed(
@@ -194,6 +232,7 @@ class Draft:
         return self._append(tokens, text, source)
 
     def _append(self, tokens: Sequence[int], text: str, source: Source) -> Piece:
+        self._begun = True
         self.step_text += text
         self.text += text
         self._own += [(token, source) for token in tokens]
@@ -212,6 +251,7 @@ class Draft:
     def _end_step(self, last: int) -> None:
         """End the step; ``last`` is how many tokens the end of it is, which are not fed yet."""
         if not self._layout.steps_move:
+            self.place.ends.append((self.step, len(self.place.own) + len(self._own)))
             return
         keep = len(self._own) - last if self._layout.last_token_first else len(self._own)
         self._closing, self._own = self._own[:keep], self._own[keep:]
@@ -220,6 +260,8 @@ class Draft:
     def _turn(self) -> None:
         """Put the step that has ended aside, and go on in a new block."""
         self._turning = False
-        self.place.closing = self.place.own
+        place = self.place
+        place.closing, place.closing_step = place.own, self.step - 1
+        place.closing_length = len(place.own) + len(self._closing)
         self.place.own = self._spare or self._new_block(f"{self.place.name} [{self.step}]")
         self._spare = None

@@ -39,6 +39,21 @@ class RunStarted:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WorkerJoined:
+    """A worker joined in mid-run, or a person spoke for the first time.
+
+    Attributes:
+        worker: who.
+        tick: how many ticks of the run were over.
+        forked_from: whose unfinished text it goes on from, if somebody's.
+    """
+
+    worker: str
+    tick: int
+    forked_from: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class TokensWritten:
     """A worker wrote: one sampled token, or a forced text of one or more tokens.
 
@@ -100,11 +115,32 @@ class TickEnded:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ProbeAnswered:
+    """A worker was asked a closed question; nothing of it is left in the cache.
+
+    Attributes:
+        worker: who.
+        question: what it was asked.
+        probabilities: of the answers, in their order; their sum is 1.
+        mass: how much of all probability the answers have together: where it is small, the worker
+            would have said something else.
+        tick: how many ticks of the run were over.
+    """
+
+    worker: str
+    question: str
+    probabilities: Mapping[str, float]
+    mass: float
+    tick: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class LimitReached:
     """A limit ends the thinking; a policy may still answer with Conclude or Finish.
 
     Attributes:
-        limit: ``"ticks"``, ``"tokens"``, ``"seconds"``, ``"cache"`` or ``"context"``.
+        limit: ``"ticks"``, ``"tokens"``, ``"seconds"``, ``"cache"`` or ``"context"``; or
+            ``"parked"``, when all workers who are left wait to be resumed.
         tick: how many ticks of the run were over.
     """
 
@@ -170,9 +206,11 @@ class RunEnded:
 
 Event: TypeAlias = (
     RunStarted
+    | WorkerJoined
     | TokensWritten
     | StepEnded
     | TickEnded
+    | ProbeAnswered
     | LimitReached
     | ActionTaken
     | PolicyFailed
@@ -182,9 +220,11 @@ Event: TypeAlias = (
 
 NAMES: Mapping[str, type] = {
     "run_started": RunStarted,
+    "worker_joined": WorkerJoined,
     "tokens_written": TokensWritten,
     "step_ended": StepEnded,
     "tick_ended": TickEnded,
+    "probe_answered": ProbeAnswered,
     "limit_reached": LimitReached,
     "action_taken": ActionTaken,
     "policy_failed": PolicyFailed,

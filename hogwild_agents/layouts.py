@@ -8,11 +8,24 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
+from hogwild_agents.board import Board, Place
 from hogwild_agents.engine import CacheBlock, ViewEntry
 from hogwild_agents.errors import ConfigError
+
+__all__ = [
+    "LAYOUTS",
+    "Board",
+    "Combined",
+    "Contiguous",
+    "Headings",
+    "Interleaved",
+    "Isolated",
+    "Layout",
+    "Place",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +39,8 @@ class Headings:
         unfinished: after each other worker's text.
         prefix: opens every step; ``{name}`` and ``{step}`` are filled in.
         role: the private text of a worker with a role; ``{name}`` and ``{role}`` are filled in.
+        roles: before the public roles, if there are any.
+        public_role: one of them; ``{name}`` and ``{role}`` are filled in.
 
     Raises:
         ConfigError: a text has other variables than these, or ``prefix`` is blank.
@@ -37,10 +52,13 @@ class Headings:
     unfinished: str = " <...>\n\n"
     prefix: str = "**{name} [{step}]:** "
     role: str = "### My role\n\nI am {name}. {role}\n\n"
+    roles: str = "### Roles\n\n"
+    public_role: str = "{name}: {role}\n\n"
 
     def __post_init__(self) -> None:
         _fill("prefix", self.prefix, name="Alice", step=1)
         _fill("role", self.role, name="Alice", role="")
+        _fill("public_role", self.public_role, name="Alice", role="")
         if not self.prefix.strip():
             raise ConfigError(
                 f"The heading 'prefix' is {self.prefix!r}, but every step opens with it: give some "
@@ -55,58 +73,9 @@ class Headings:
         """Return the private text of a worker with a role."""
         return _fill("role", self.role, name=name, role=role)
 
-
-@dataclass(eq=False)
-class Place:
-    """One worker's blocks.
-
-    Attributes:
-        name: the worker's name.
-        own: the block it writes now.
-        role: its private block, if it has a role.
-        closing: a step that has ended, while its last token is being fed; then it moves to the
-            history.
-        left: whether the worker has left; its block stays visible all the same.
-    """
-
-    name: str
-    own: CacheBlock
-    role: CacheBlock | None = None
-    closing: CacheBlock | None = None
-    left: bool = False
-
-
-@dataclass(eq=False)
-class Board:
-    """All blocks of one run.
-
-    Attributes:
-        prompt: the problem, up to where the workers begin.
-        past, others, own, unfinished: the headings' blocks, each encoded once and alone.
-        history: the finished steps, in the order in which they ended.
-        places: the workers' blocks, in worker order.
-    """
-
-    prompt: CacheBlock
-    past: CacheBlock
-    others: CacheBlock
-    own: CacheBlock
-    unfinished: CacheBlock
-    history: CacheBlock
-    places: list[Place] = field(default_factory=list)
-
-    @property
-    def shared(self) -> tuple[CacheBlock, ...]:
-        """The blocks that are encoded once, alone."""
-        return (self.prompt, self.past, self.others, self.own, self.unfinished)
-
-    def finished(self, block: CacheBlock) -> list[CacheBlock]:
-        """Return the finished steps as whoever writes ``block`` sees them.
-
-        That is the history, and the steps that move there after this tick, in worker order.
-        """
-        closing = [place.closing for place in self.places if place.closing is not None]
-        return [self.history, *(step for step in closing if step is not block)]
+    def announcement(self, name: str, role: str) -> str:
+        """Return the text of a public role."""
+        return _fill("public_role", self.public_role, name=name, role=role)
 
 
 class Layout(ABC):
@@ -116,7 +85,10 @@ class Layout(ABC):
     """What prompts, events and transcripts call it."""
 
     steps_move: ClassVar[bool] = False
-    """Whether a finished step moves to the history; views then name ``board.finished(block)``."""
+    """Whether a finished step moves to the history.
+
+    Views then name ``board.finished(place, block)``, and otherwise ``board.whole(...)``.
+    """
 
     last_token_first: bool = False
     """The reference implementation's order: a step's last token opens the next block."""
@@ -131,7 +103,8 @@ class Layout(ABC):
             block: what it writes: its current block, or the one that is closing.
 
         Returns:
-            blocks or slices in order, ``block`` last.
+            blocks or slices in order, ``block`` last. What ``board`` returns leaves out whatever
+            is hidden from the worker or forgotten.
         """
 
     def __repr__(self) -> str:
@@ -163,7 +136,8 @@ class Combined(_Stepwise):
 
     def view(self, board: Board, place: Place, block: CacheBlock) -> Sequence[ViewEntry]:
         """See :meth:`Layout.view`."""
-        return [*_past(board, place, block), *_others(board, place), board.own, block]
+        others = [[other.own] for other in board.seen_by(place)]
+        return [*_past(board, place, block), *_others(board, others), board.own, block]
 
 
 class Interleaved(_Stepwise):
@@ -183,17 +157,20 @@ class Contiguous(Layout):
 
     def view(self, board: Board, place: Place, block: CacheBlock) -> Sequence[ViewEntry]:
         """See :meth:`Layout.view`."""
-        return [*_opening(board, place), *_others(board, place), board.own, block]
+        others = [board.whole(other, place) for other in board.seen_by(place)]
+        head = [*board.opening(place), *board.spoken(place)]
+        return [*head, *_others(board, others), board.own, *board.whole(place, place)]
 
 
 class Isolated(Layout):
-    """Prompt and the own whole text: nobody sees anybody (the ablation)."""
+    """Prompt and the own whole text: no worker sees another (the ablation)."""
 
     name = "isolated"
 
     def view(self, board: Board, place: Place, block: CacheBlock) -> Sequence[ViewEntry]:
         """See :meth:`Layout.view`."""
-        return [*_opening(board, place), board.own, block]
+        head = [*board.opening(place), *board.spoken(place)]
+        return [*head, board.own, *board.whole(place, place)]
 
 
 LAYOUTS: dict[str, type[Layout]] = {
@@ -202,17 +179,12 @@ LAYOUTS: dict[str, type[Layout]] = {
 """The layouts that come with the package, by name."""
 
 
-def _opening(board: Board, place: Place) -> list[ViewEntry]:
-    return [board.prompt] if place.role is None else [board.prompt, place.role]
-
-
 def _past(board: Board, place: Place, block: CacheBlock) -> list[ViewEntry]:
-    return [*_opening(board, place), board.past, *board.finished(block)]
+    return [*board.opening(place), board.past, *board.finished(place, block)]
 
 
-def _others(board: Board, place: Place) -> list[ViewEntry]:
-    others = [other.own for other in board.places if other is not place]
-    entries = [entry for own in others for entry in (own, board.unfinished)]
+def _others(board: Board, texts: Sequence[Sequence[ViewEntry]]) -> list[ViewEntry]:
+    entries = [entry for text in texts for entry in (*text, board.unfinished)]
     return [board.others, *entries] if entries else []
 
 

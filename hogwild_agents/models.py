@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ from hogwild_agents.text import (
     banned_while_reasoning,
     decode,
     encode_continuation,
+    token_texts,
 )
 
 if TYPE_CHECKING:
@@ -78,6 +79,18 @@ class LanguageModel:
         """
         banned = banned_while_reasoning(self.tokenizer, stop_ids=self.stop_ids)
         return frozenset(token for token in banned if 0 <= token < self.engine.vocab_size)
+
+    def tokens_with(self, texts: Iterable[str]) -> frozenset[int]:
+        """Return every token whose text contains one of ``texts``."""
+        wanted = tuple(texts)
+        return frozenset(
+            token for token, text in self._token_texts if any(part in text for part in wanted)
+        )
+
+    @cached_property
+    def _token_texts(self) -> tuple[tuple[int, str], ...]:
+        size = self.engine.vocab_size
+        return tuple((token, text) for token, text in token_texts(self.tokenizer) if token < size)
 
     @cached_property
     def sampling(self) -> SamplingParams:

@@ -1,12 +1,14 @@
-"""Opening: what stands in the cache before the workers of a run begin to think."""
+"""Opening: what stands in the cache before a worker of a run begins to think."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 
+from hogwild_agents.board import Board, Place
 from hogwild_agents.coordinator import TickFeed
 from hogwild_agents.engine import CacheBlock
-from hogwild_agents.layouts import Board, Headings, Place
+from hogwild_agents.layouts import Headings
 from hogwild_agents.worker import Worker
 
 NewBlock = Callable[[str], CacheBlock]
@@ -14,38 +16,52 @@ Encode = Callable[[str], Sequence[int]]
 Prefill = Callable[[Sequence[TickFeed]], Awaitable[None]]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Opening:
+    """How the texts of a run's opening are encoded.
+
+    Attributes:
+        headings: the text around the steps.
+        encode: turns text into token ids.
+        encode_problem: turns a problem into the ids of its whole prompt.
+    """
+
+    headings: Headings
+    encode: Encode
+    encode_problem: Encode
+
+
 async def encode_opening(
     prompt: Sequence[int],
-    headings: Headings,
     workers: Sequence[Worker],
+    opening: Opening,
     *,
-    encode: Encode,
     new_block: NewBlock,
     prefill: Prefill,
 ) -> Board:
-    """Put the prompt, the headings and the private roles into the cache.
+    """Put the prompt, the headings and the workers' roles into the cache.
 
-    The prompt and each heading are encoded alone, from position 0; a role after the prompt, in the
-    view of nobody but its worker.
+    The prompt and each heading are encoded alone, from position 0; a public role after the prompt
+    and the roles before it; a private one after those, in the view of nobody but its worker.
 
     Args:
         prompt: the token ids of the problem, up to where the workers begin.
-        headings: the text around the steps.
         workers: in their order.
-        encode: turns text into token ids.
+        opening: how texts are encoded.
         new_block: makes a block.
         prefill: feeds, and waits until it is done.
 
     Raises:
         LimitError: the cache or the context has no room.
     """
+    headings = opening.headings
     texts = {
         "past": headings.past,
         "others": headings.others,
         "own": headings.own,
         "unfinished": headings.unfinished,
     }
-    shared = {"prompt": prompt, **{name: encode(text) for name, text in texts.items()}}
+    shared = {"prompt": prompt, **{name: opening.encode(text) for name, text in texts.items()}}
     blocks = {name: new_block(name) for name in shared}
     await prefill(
         [
@@ -54,25 +70,47 @@ async def encode_opening(
             if ids
         ]
     )
+    places = [Place(worker.name, new_block(f"{worker.name} [1]")) for worker in workers]
     board = Board(
-        **blocks,
+        prompt=blocks["prompt"],
+        past=blocks["past"],
+        others=blocks["others"],
+        own=blocks["own"],
+        unfinished=blocks["unfinished"],
         history=new_block("history"),
-        places=[_place(worker, new_block) for worker in workers],
+        places=places,
     )
-    roles = [
-        TickFeed(
-            block=place.role,
-            tokens=encode(headings.introduction(worker.name, worker.role)),
-            view=[board.prompt, place.role],
-        )
-        for worker, place in zip(workers, board.places, strict=True)
-        if place.role is not None
+    feeds = [
+        feed
+        for worker, place in zip(workers, places, strict=True)
+        for feed in introduce(worker, place, board, opening, new_block)
     ]
-    if roles:
-        await prefill(roles)
+    if feeds:
+        await prefill(feeds)
     return board
 
 
-def _place(worker: Worker, new_block: NewBlock) -> Place:
-    role = new_block(f"{worker.name}'s role") if worker.role else None
-    return Place(worker.name, new_block(f"{worker.name} [1]"), role)
+def introduce(
+    worker: Worker, place: Place, board: Board, opening: Opening, new_block: NewBlock
+) -> list[TickFeed]:
+    """Return the feeds that tell a worker its own view of the problem, and the roles.
+
+    They write blocks that are put on the board here, and go into one tick.
+    """
+    feeds = []
+    if worker.problem is not None:
+        place.prompt = new_block(f"{worker.name}'s problem")
+        ids = opening.encode_problem(worker.problem)
+        feeds.append(TickFeed(block=place.prompt, tokens=ids, view=[place.prompt]))
+    if worker.public_role:
+        text = opening.headings.announcement(worker.name, worker.public_role)
+        if not board.roles:
+            text = opening.headings.roles + text
+        board.roles.append(new_block(f"{worker.name}'s public role"))
+        view = [*board.problem, *board.roles]
+        feeds.append(TickFeed(block=board.roles[-1], tokens=opening.encode(text), view=view))
+    if worker.role:
+        place.role = new_block(f"{worker.name}'s role")
+        ids = opening.encode(opening.headings.introduction(worker.name, worker.role))
+        feeds.append(TickFeed(block=place.role, tokens=ids, view=board.opening(place)))
+    return feeds

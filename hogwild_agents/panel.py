@@ -1,16 +1,19 @@
-"""Panel: the policies of one run, asked in their order, their answers checked."""
+"""Panel: the policies of one run, asked in their order."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+import anyio
+
 from hogwild_agents import events as ev
-from hogwild_agents.actions import Action, Conclude, Finish, Say
-from hogwild_agents.errors import ConfigError, PolicyError
+from hogwild_agents.actions import Action
+from hogwild_agents.errors import ConfigError, PolicyError, UsageError
 from hogwild_agents.log import get_logger
 from hogwild_agents.policy import Policy
+from hogwild_agents.run_view import RunView
 
 _log = get_logger(__name__)
 _HANDLERS = {kind: f"on_{name}" for name, kind in ev.NAMES.items()}
@@ -19,17 +22,26 @@ _LISTEN_ONLY = (ev.RunEnded, ev.ActionTaken, ev.PolicyFailed)
 
 @dataclass(frozen=True)
 class Proposal:
-    """An action, and the policy that asked for it."""
+    """An action, and who asked for it: "The policy RedundancyCheck", or whoever else."""
 
+    source: str
     policy: str
     action: Action
+
+
+class _Entry:
+    """One policy of the team, and its copies in this run by worker (None: for all)."""
+
+    def __init__(self, given: Policy) -> None:
+        self.given = given
+        self.copies: dict[str | None, Policy] = {}
 
 
 class Panel:
     """Asks the policies of one run.
 
     Args:
-        policies: copied, so that runs share no state.
+        policies: copied, so that runs share no state, unless they decide for the team.
         tell: tells an event to everybody else.
 
     Raises:
@@ -37,24 +49,78 @@ class Panel:
     """
 
     def __init__(self, policies: Sequence[Policy], tell: Callable[[ev.Event], None]) -> None:
-        self._policies = [_copy(policy) for policy in policies]
+        self._entries = [_Entry(policy) for policy in policies]
         self._tell = tell
+        self._view: RunView | None = None
+        for entry in self._entries:
+            if entry.given.decides == "run":
+                entry.copies[None] = _copy(entry.given)
+            elif entry.given.decides == "team":
+                entry.copies[None] = entry.given
+            else:
+                _copy(entry.given)  # now, where it is no failure of a run
+
+    def seat(self, view: RunView) -> None:
+        """Give the policies the run to read."""
+        self._view = view
+        for entry in self._entries:
+            if entry.given.decides == "run":
+                entry.copies[None]._run = view
+
+    def join(self, worker: str) -> None:
+        """Make the copies that decide for a worker.
+
+        Raises:
+            ConfigError: a policy cannot be copied.
+        """
+        for entry in self._entries:
+            if entry.given.decides == "worker":
+                entry.copies[worker] = policy = _copy(entry.given)
+                policy._run, policy._worker = self._view, worker
+
+    def switch(self, name: str, on: bool) -> None:
+        """Switch the policies of this name on or off, in this run.
+
+        Raises:
+            UsageError: there is none.
+        """
+        found = [entry for entry in self._entries if entry.given.name == name]
+        if not found:
+            names = ", ".join(entry.given.name for entry in self._entries) or "none"
+            raise UsageError(f"There is no policy {name!r} in this run, which has: {names}.")
+        for entry in found:
+            for policy in entry.copies.values():
+                policy.enabled = on
+            if entry.given.decides == "worker":
+                entry.given = _copy(entry.given)  # whose copies are those of workers to come
+                entry.given.enabled = on
 
     async def consult(self, event: ev.Event, tick: int) -> list[Proposal]:
         """Ask every policy about an event; return what the controllers want.
 
         Raises:
-            PolicyError: a controller raised.
+            PolicyError: a controller raised, or took too long.
         """
         proposals: list[Proposal] = []
-        for policy in self._policies:
+        for policy in self._concerned(event):
             try:
-                answer = await getattr(policy, _HANDLERS[type(event)])(event)
+                answer = await _ask(policy, event)
                 if not policy.observes_only and not isinstance(event, _LISTEN_ONLY):
-                    proposals += [Proposal(policy.name, action) for action in answer or ()]
+                    source = f"The policy {policy.name}"
+                    proposals += [Proposal(source, policy.name, act) for act in _actions(answer)]
             except Exception as error:
                 await self._failed(policy, event, error, tick)
         return proposals
+
+    def _concerned(self, event: ev.Event) -> Iterator[Policy]:
+        worker = getattr(event, "worker", None)
+        handler = _HANDLERS[type(event)]
+        for entry in self._entries:
+            if _ignores(entry.given, handler):
+                continue
+            for name, policy in list(entry.copies.items()):
+                if policy.enabled and (name is None or worker is None or name == worker):
+                    yield policy
 
     async def _failed(self, policy: Policy, event: ev.Event, error: Exception, tick: int) -> None:
         reason = f"{type(error).__name__}: {error}"
@@ -71,87 +137,31 @@ class Panel:
             ) from error
 
 
-def check(
-    proposal: Proposal,
-    event: ev.Event,
-    present: Mapping[str, bool],
-    encode: Callable[[str], Sequence[int]],
-) -> None:
-    """Refuse an action that cannot be taken.
-
-    Args:
-        proposal: the action and its policy.
-        event: what it answers.
-        present: the workers by name, and whether each is still there.
-        encode: turns text into token ids.
-
-    Raises:
-        PolicyError: with the policy's name, what is wrong and what to do.
-    """
-    action: object = proposal.action  # policies are anybody's code: their types prove nothing
-    match action:
-        case Finish():
-            problem = _wrong_finish(action)
-        case Say():
-            problem = (
-                _wrong_worker(action.worker, present)
-                or _wrong_text(action.text, encode)
-                or _wrong_moment(action, event, present)
-            )
-        case Conclude():
-            problem = (
-                (_wrong_worker(action.worker, present) if action.worker is not None else "")
-                or _wrong_text(action.text, encode)
-                or _wrong_reason(action.reason)
-                or _wrong_count(action.max_tokens)
-            )
-        case _:
-            problem = f"answered {action!r}, which is no action: return Say, Conclude or Finish"
-    if problem:
-        raise PolicyError(f"The policy {proposal.policy} {problem}.")
+async def _ask(policy: Policy, event: ev.Event) -> object:
+    """Call the handler; whatever it awaits is cut off after the policy's timeout."""
+    handler = getattr(policy, _HANDLERS[type(event)])
+    if policy.timeout is None:
+        return await handler(event)
+    with anyio.move_on_after(policy.timeout) as scope:
+        return await handler(event)
+    if scope.cancelled_caught:
+        raise TimeoutError(f"it took longer than its timeout of {policy.timeout} seconds")
+    raise AssertionError("a scope is left by a return or by its deadline")
 
 
-def _wrong_worker(worker: object, present: Mapping[str, bool]) -> str:
-    if worker in present:
-        return ""
-    names = ", ".join(present)
-    return f"named the worker {worker!r}, who is not in the team: name one of {names}"
+def _ignores(policy: Policy, handler: str) -> bool:
+    """Whether a policy has the handler that does nothing."""
+    method = getattr(policy, handler)
+    return getattr(method, "__func__", None) is getattr(Policy, handler)
 
 
-def _wrong_text(text: object, encode: Callable[[str], Sequence[int]]) -> str:
-    if not isinstance(text, str):
-        return f"gave the text {text!r}, which is no string: give some text"
-    if not encode(text):
-        return f"gave the text {text!r}, which has no tokens: give some text"
-    return ""
-
-
-def _wrong_moment(action: Say, event: ev.Event, present: Mapping[str, bool]) -> str:
-    if isinstance(event, ev.LimitReached):
-        return "had a worker say something after the thinking ended: return Conclude or Finish"
-    if not present[action.worker]:
-        return f"had {action.worker!r} say something, who has left: ask a worker who is there"
-    return ""
-
-
-def _wrong_count(count: object) -> str:
-    if isinstance(count, int) and count >= 1:
-        return ""
-    return f"gave max_tokens={count!r}: give a whole number, at least 1"
-
-
-def _wrong_reason(reason: object) -> str:
-    if isinstance(reason, str) and reason:
-        return ""
-    return f"gave the reason {reason!r}: say in a word why the run ends"
-
-
-def _wrong_finish(action: Finish) -> str:
-    for name in ("answer", "author"):
-        value: object = getattr(action, name)
-        if value is not None and not isinstance(value, str):
-            return f"gave the {name} {value!r}, which is no string: give a string, or None"
-    return _wrong_reason(action.reason)
+def _actions(answer: object) -> list[Action]:
+    """Return the actions of an answer; what is none is found out when it is checked."""
+    if answer is None:
+        return []
+    if isinstance(answer, Iterable) and not isinstance(answer, str):
+        return list(answer)
+    return [answer]  # type: ignore[list-item]
 
 
 def _copy(policy: Policy) -> Policy:

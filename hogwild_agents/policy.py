@@ -1,80 +1,133 @@
 """Policy: an object that watches a team and may intervene.
 
-Each run works on its own deep copy of every policy, so teams share no state by accident. Policies
-are asked in the order in which the team lists them, and workers in the order of the team.
+A policy says what one copy of it decides for. By default that is a run: each run works on its own
+deep copy, so teams share no state by accident. Policies are asked in the order in which the team
+lists them, the copies for the workers in the order of the workers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import ClassVar
+from typing import ClassVar, Literal, TypeAlias
 
 from hogwild_agents.actions import Action
+from hogwild_agents.errors import ClosedError
 from hogwild_agents.events import (
     ActionTaken,
     LimitReached,
     PolicyFailed,
+    ProbeAnswered,
     RunEnded,
     RunStarted,
     StepEnded,
     TickEnded,
     TokensWritten,
+    WorkerJoined,
     WorkerLeft,
 )
+from hogwild_agents.run_view import RunView
 
-NOTHING: tuple[Action, ...] = ()
+Answer: TypeAlias = Iterable[Action] | Action | None
+"""What a handler may return: nothing, one action, or several in their order."""
 
 
 class Policy:
     """A controller: its handlers answer an event with actions, taken before anything goes on.
 
-    Override the handlers that matter. One that raises, or asks for what cannot be, fails the run
-    with a :class:`PolicyError` that names the policy.
+    Override the handlers that matter. One that raises, takes longer than ``timeout``, or asks for
+    what cannot be, fails the run with a :class:`PolicyError` that names the policy.
+
+    Attributes:
+        decides: what one copy decides for. ``"run"``: there is one for each run. ``"worker"``: one
+            for each worker (``self.worker``), which hears only of that worker and of what concerns
+            the whole run. ``"team"``: the very object, shared by all runs of the team.
+        timeout: how many seconds a handler may take, None for ever. It can cut off only what
+            awaits: a handler that computes without end blocks the event loop.
+        enabled: whether the policy is asked at all; ``Run.switch`` changes it in mid-run.
     """
 
     observes_only: ClassVar[bool] = False
     """True for observers: their answers are ignored and their errors only told."""
+
+    decides: Literal["run", "worker", "team"] = "run"
+    timeout: float | None = 30.0
+    enabled: bool = True
+    _run: RunView | None = None
+    _worker: str | None = None
 
     @property
     def name(self) -> str:
         """The policy's name in errors, events and transcripts."""
         return type(self).__name__
 
-    async def on_run_started(self, event: RunStarted) -> Iterable[Action]:
+    @property
+    def run(self) -> RunView:
+        """The run, to read.
+
+        Raises:
+            ClosedError: it is in no run; a policy that decides for a team is in many, and reads
+                what its events say.
+        """
+        if self._run is None:
+            raise ClosedError(f"The policy {self.name} is in no run of its own: let a Team run it.")
+        return self._run
+
+    @property
+    def worker(self) -> str:
+        """The worker that this copy decides for.
+
+        Raises:
+            ClosedError: it decides for no single worker, or is in no run.
+        """
+        if self._worker is None:
+            raise ClosedError(
+                f"The policy {self.name} decides for no single worker: set decides = 'worker'."
+            )
+        return self._worker
+
+    async def on_run_started(self, event: RunStarted) -> Answer:
         """Thinking begins."""
-        return NOTHING
+        return None
 
-    async def on_tokens_written(self, event: TokensWritten) -> Iterable[Action]:
+    async def on_worker_joined(self, event: WorkerJoined) -> Answer:
+        """A worker joined in mid-run."""
+        return None
+
+    async def on_tokens_written(self, event: TokensWritten) -> Answer:
         """A worker wrote a token, or had text forced upon it; not so in a conclusion."""
-        return NOTHING
+        return None
 
-    async def on_step_ended(self, event: StepEnded) -> Iterable[Action]:
+    async def on_step_ended(self, event: StepEnded) -> Answer:
         """A worker finished a step; what is said to it now opens the next one."""
-        return NOTHING
+        return None
 
-    async def on_tick_ended(self, event: TickEnded) -> Iterable[Action]:
+    async def on_tick_ended(self, event: TickEnded) -> Answer:
         """All workers have handled the tokens of a tick."""
-        return NOTHING
+        return None
 
-    async def on_limit_reached(self, event: LimitReached) -> Iterable[Action]:
+    async def on_probe_answered(self, event: ProbeAnswered) -> Answer:
+        """A worker's answer to a probe is there; all policies hear of it, whoever asked."""
+        return None
+
+    async def on_limit_reached(self, event: LimitReached) -> Answer:
         """A limit ends the thinking; Conclude and Finish are still possible."""
-        return NOTHING
+        return None
 
-    async def on_worker_left(self, event: WorkerLeft) -> Iterable[Action]:
+    async def on_worker_left(self, event: WorkerLeft) -> Answer:
         """A worker is done or failed."""
-        return NOTHING
+        return None
 
-    async def on_action_taken(self, event: ActionTaken) -> Iterable[Action]:
+    async def on_action_taken(self, event: ActionTaken) -> Answer:
         """Some policy intervened; the answer to this event is ignored."""
-        return NOTHING
+        return None
 
-    async def on_policy_failed(self, event: PolicyFailed) -> Iterable[Action]:
+    async def on_policy_failed(self, event: PolicyFailed) -> Answer:
         """Some observer failed; the answer to this event is ignored."""
-        return NOTHING
+        return None
 
-    async def on_run_ended(self, event: RunEnded) -> Iterable[Action]:
+    async def on_run_ended(self, event: RunEnded) -> Answer:
         """The run is over, or has failed, but for one that is cancelled; the answer is ignored."""
-        return NOTHING
+        return None
 
 
 class Observer(Policy):

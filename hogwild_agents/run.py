@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from hogwild_agents import events as ev
-from hogwild_agents.actions import Conclude, Finish
+from hogwild_agents.actions import Action, Conclude, Finish
 from hogwild_agents.conclusion import conclude
 from hogwild_agents.coordinator import CacheCoordinator, TickFeed
 from hogwild_agents.ending import Ending
@@ -25,6 +25,7 @@ from hogwild_agents.opening import encode_opening
 from hogwild_agents.panel import Panel
 from hogwild_agents.record import Listener, Record
 from hogwild_agents.result import RunResult, Step
+from hogwild_agents.run_view import RunView
 from hogwild_agents.share import Share
 from hogwild_agents.thinking import Thinking, only, say
 
@@ -66,6 +67,7 @@ class Run:
         self._panel = Panel(team.policies, self._record.tell)
         self._share = Share(team.model.engine, team.coordinator)
         self._thinking = Thinking(team, self._panel, self._record, self._ending, self._share)
+        self._panel.seat(RunView(problem, self._thinking))
         self._begun = False
         self._ended: str | None = None
         self._answer: Finish | None = None
@@ -103,9 +105,51 @@ class Run:
             raise failure
         return self.result
 
+    @property
+    def thinks(self) -> bool:
+        """Whether workers are thinking at the moment."""
+        return self._thinking.thinks
+
     def stop(self, reason: str = "stopped") -> None:
         """End the run in order, from any task of its event loop."""
         self._ending.stop(reason)
+
+    def say(
+        self, text: str, to: str | Sequence[str] | None = None, *, speaker: str = "User"
+    ) -> None:
+        """Tell the workers something; they see it with the next tick, as a step of the speaker.
+
+        Call it from any task of the run's event loop while the workers think.
+
+        Args:
+            text: what to say.
+            to: who shall see it: a name or several; None for all workers, those to come too.
+            speaker: under which name; not that of a worker.
+
+        Raises:
+            UsageError: the text is empty, or a name is wrong; nothing was said.
+            ClosedError: nobody is thinking yet, or any more.
+        """
+        self._thinking.say(text, (to,) if isinstance(to, str) else to, speaker)
+
+    def act(self, action: Action) -> None:
+        """Take an action from outside, as a policy would; policies hear of it after the next tick.
+
+        Raises:
+            UsageError: it cannot be taken; nothing has changed.
+            ClosedError: nobody is thinking yet, or any more.
+        """
+        self._thinking.act(action, "The caller of act")
+
+    def switch(self, policy: str, *, on: bool) -> None:
+        """Switch the policies of this name on or off from now on.
+
+        One that decides for a team is switched in all the team's runs.
+
+        Raises:
+            UsageError: the run has no such policy.
+        """
+        self._panel.switch(policy, on)
 
     @property
     def result(self) -> RunResult:
@@ -148,9 +192,8 @@ class Run:
         team = self.team
         return await encode_opening(
             self._prompt,
-            team.headings,
             team.workers,
-            encode=team.model.encode,
+            team.opening,
             new_block=self._share.block,
             prefill=self._prefill,
         )

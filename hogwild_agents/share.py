@@ -53,6 +53,14 @@ class Share:
         self._blocks[block] = None
         return block
 
+    def cut(self, block: CacheBlock, length: int) -> None:
+        """Shorten a block; only where no tick can be under way, as in an ``on_commit``."""
+        self._engine.truncate(block, length)
+
+    def adopt(self, block: CacheBlock) -> None:
+        """Take over a block that the coordinator has made for the run."""
+        self._blocks[block] = None
+
     def release(self, *blocks: CacheBlock) -> None:
         """Give blocks back, as soon as no tick is computed."""
         for block in blocks:

@@ -10,18 +10,20 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from weakref import WeakSet
 
 import anyio
 
 from hogwild_agents.chat import encode_prompt
 from hogwild_agents.coordinator import CacheCoordinator
 from hogwild_agents.engine import SamplingParams
-from hogwild_agents.errors import ConfigError, ProblemError
+from hogwild_agents.errors import ClosedError, ConfigError, ProblemError
 from hogwild_agents.events import Event
 from hogwild_agents.layouts import LAYOUTS, Combined, Headings, Layout
 from hogwild_agents.limits import Limits
 from hogwild_agents.models import LanguageModel
+from hogwild_agents.opening import Opening
 from hogwild_agents.policy import Policy
 from hogwild_agents.prompt import Prompt
 from hogwild_agents.result import RunResult
@@ -77,6 +79,7 @@ class Team:
         self.seed = seed
         self.headings = headings or Headings()
         self.coordinator = coordinator
+        self._runs: WeakSet[Run] = WeakSet()
         if coordinator is not None and coordinator.engine is not model.engine:
             raise ConfigError(
                 f"The coordinator runs another engine than the model {model.name!r}: make it with "
@@ -87,6 +90,28 @@ class Team:
     def names(self) -> tuple[str, ...]:
         """The workers' names, in order."""
         return tuple(worker.name for worker in self.workers)
+
+    @property
+    def opening(self) -> Opening:
+        """How what the workers are given is encoded."""
+        return Opening(
+            headings=self.headings, encode=self.model.encode, encode_problem=self._encode
+        )
+
+    def say(
+        self, text: str, to: str | Sequence[str] | None = None, *, speaker: str = "User"
+    ) -> None:
+        """Tell the workers of all the runs under way something; see :meth:`Run.say`.
+
+        Raises:
+            UsageError: the text is empty, or a name is wrong.
+            ClosedError: no run of the team is under way.
+        """
+        runs = [run for run in self._runs if run.thinks]
+        if not runs:
+            raise ClosedError("No run of this team is under way: say it while one is.")
+        for run in runs:
+            run.say(text, to, speaker=speaker)
 
     def start(
         self,
@@ -114,7 +139,9 @@ class Team:
             from hogwild_agents.transcript import TranscriptWriter
 
             writer = TranscriptWriter(transcript)
-        return Run(self, problem, prompt, on_event=on_event, transcript=writer)
+        run = Run(self, problem, prompt, on_event=on_event, transcript=writer)
+        self._runs.add(run)
+        return run
 
     async def solve(
         self,

@@ -252,13 +252,13 @@ def banned_while_reasoning(
     for name in ("bos_token_id", "eos_token_id"):
         token = getattr(tokenizer, name, None)
         banned.update([token] if isinstance(token, int) else token or ())
-    for token, text in _token_texts(tokenizer):
+    for token, text in token_texts(tokenizer):
         if any(part in text for part in forbidden):
             banned.add(token)
     return frozenset(banned)
 
 
-def _token_texts(tokenizer: Tokenizer) -> Iterator[tuple[int, str]]:
+def token_texts(tokenizer: Tokenizer) -> Iterator[tuple[int, str]]:
     """Yield every token of the vocabulary with what it adds in the middle of a text."""
     anchor = _anchor(tokenizer)
     base = decode(tokenizer, anchor)

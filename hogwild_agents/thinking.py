@@ -4,29 +4,41 @@ from __future__ import annotations
 
 import copy
 import random
+from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
+from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from hogwild_agents import events as ev
-from hogwild_agents.actions import Say
+from hogwild_agents.actions import Action, EndStep, Probe, Say, Spawn
+from hogwild_agents.board import Board, Place
+from hogwild_agents.checks import Situation, fault
 from hogwild_agents.clock import Clock
-from hogwild_agents.coordinator import Commit
+from hogwild_agents.coordinator import Commit, TickFeed
 from hogwild_agents.desk import Desk
-from hogwild_agents.draft import Draft, Piece
+from hogwild_agents.draft import SEPARATOR, Draft, Piece, Written
 from hogwild_agents.ending import Ending
-from hogwild_agents.engine import Sampled, Sampler
+from hogwild_agents.engine import CacheBlock, Sampled, Sampler, ViewEntry
 from hogwild_agents.errors import (
     ClosedError,
     ContextLengthError,
     LimitError,
     PolicyError,
     RunError,
+    UsageError,
 )
-from hogwild_agents.layouts import Board, Place
+from hogwild_agents.events import Source
+from hogwild_agents.interventions import take
+from hogwild_agents.limits import Limits
 from hogwild_agents.log import get_logger
-from hogwild_agents.panel import Panel, Proposal, check
+from hogwild_agents.models import LanguageModel
+from hogwild_agents.opening import introduce
+from hogwild_agents.panel import Panel, Proposal
+from hogwild_agents.people import Person, Speech
+from hogwild_agents.probing import Asking, Verdict
 from hogwild_agents.record import Record
 from hogwild_agents.result import Step
 from hogwild_agents.share import Share
@@ -50,6 +62,8 @@ class Thinking:
 
     Attributes:
         desks: the workers' desks by name, in worker order.
+        people: who has spoken to the workers, by name.
+        reserved: the names of those who will join.
         steps: the finished steps.
         failures: what workers raised, by name.
         clock: its time.
@@ -59,6 +73,8 @@ class Thinking:
         self, team: Team, panel: Panel, record: Record, ending: Ending, share: Share
     ) -> None:
         self.desks: dict[str, Desk] = {}
+        self.people: dict[str, Person] = {}
+        self.reserved: set[str] = set()
         self.steps: list[Step] = []
         self.failures: dict[str, Exception] = {}
         self.clock = Clock(team.limits)
@@ -67,6 +83,15 @@ class Thinking:
         self._record = record
         self._ending = ending
         self._share = share
+        self._board: Board | None = None
+        self._group: TaskGroup | None = None
+        self._dismissed: list[Desk] = []
+        self._heard: list[ev.Event] = []  # from outside, since the last tick
+
+    @property
+    def thinks(self) -> bool:
+        """Whether it is under way."""
+        return self._group is not None and not self._ending.over
 
     @property
     def sampled(self) -> int:
@@ -75,8 +100,35 @@ class Thinking:
 
     @property
     def texts(self) -> dict[str, str]:
-        """All that each worker has written so far, by name."""
-        return {name: desk.draft.text for name, desk in self.desks.items()}
+        """All that each worker, and each person, has written so far, by name."""
+        texts = {name: desk.draft.text for name, desk in self.desks.items()}
+        return texts | {name: person.text for name, person in self.people.items()}
+
+    @property
+    def layout(self) -> str:
+        """The layout's name."""
+        return self._team.layout.name
+
+    @property
+    def limits(self) -> Limits:
+        """When the thinking ends at the latest."""
+        return self._team.limits
+
+    @property
+    def board(self) -> Board:
+        """All blocks of the run.
+
+        Raises:
+            ClosedError: the thinking has not begun.
+        """
+        if self._board is None:
+            raise ClosedError("The thinking has not begun, so nobody can be seen or spoken to yet.")
+        return self._board
+
+    @property
+    def model(self) -> LanguageModel:
+        """The workers' model."""
+        return self._team.model
 
     async def think(self, board: Board, started: ev.RunStarted) -> None:
         """Let all workers live, until they are done or this is cancelled.
@@ -84,27 +136,31 @@ class Thinking:
         Raises:
             PolicyError: a policy failed before anybody thought.
         """
+        self._board = board
         self.clock.start()
         try:
-            for worker, place in zip(self._team.workers, board.places, strict=True):
-                self.desks[worker.name] = self._desk(worker, place, board)
-            await self.emit(started)
-            await self.emit(*[self.written(d, d.draft.open_step()) for d in self.desks.values()])
-            async with anyio.create_task_group() as group:
-                for desk in self.desks.values():
-                    group.start_soon(self._live, desk, name=f"worker {desk.name}")
+            async with anyio.create_task_group() as self._group:
+                places = list(board.places)
+                desks = [self._seat(w, p) for w, p in zip(self._team.workers, places, strict=True)]
+                await self.emit(started)
+                await self.emit(*[self.written(desk, desk.draft.open_step()) for desk in desks])
+                for desk in desks:
+                    self._group.start_soon(self._live, desk, name=f"worker {desk.name}")
         finally:
+            self._group = None
             self.clock.stop()
             for desk in self.desks.values():
                 desk.seat.leave()
 
     # -- one worker
 
-    async def _live(self, desk: Desk) -> None:
+    async def _live(self, desk: Desk, first: Sequence[TickFeed] = ()) -> None:
         """Let one worker live; what it raises concerns it alone, unless the whole run is broken."""
         try:
-            await desk.seat.submit()  # without feeds: so the first turns come in worker order
-            await desk.worker.run()
+            with desk.scope:
+                # Also without feeds: so the first turns come in worker order.
+                await desk.seat.submit(*first)
+                await desk.worker.run()
         except Exception as error:
             self._failed(desk, error)
         try:
@@ -113,11 +169,16 @@ class Thinking:
         except Exception as error:
             self._failed(desk, error)
         desk.leave()
+        self.waiting()
 
     async def _see_off(self, desk: Desk) -> None:
         """Tell that a worker is done, and feed what it has written."""
         await self.empty_inbox(desk)
+        while desk.inbox:  # it waits for the end of a step to be fed
+            await desk.finish()
+            await self.empty_inbox(desk)
         desk.left = desk.draft.place.left = True
+        desk.resume()
         failure = self.failures.get(desk.name)
         error = None if failure is None else say(failure)
         await self.emit(ev.WorkerLeft(worker=desk.name, tick=self.clock.ticks, error=error))
@@ -146,20 +207,33 @@ class Thinking:
                 it has shielded itself.
         """
         await self.handled(desk)
-        limit = self.clock.limit(self.sampled)
-        if limit is not None:
-            self._ending.reach(limit)
-        if self._ending.limit is not None:
-            with desk.parked():
-                await self._ending.wait()
-        if self._ending.over:
-            await checkpoint_if_cancelled()
-            raise ClosedError(f"The thinking is over: {desk.name} can write nothing any more.")
+        while True:
+            limit = self.clock.limit(self.sampled)
+            if limit is not None:
+                self._ending.reach(limit)
+            if self._ending.limit is not None:
+                with desk.parked():
+                    await self._ending.wait()
+            if self._ending.over:
+                await checkpoint_if_cancelled()
+                raise ClosedError(f"The thinking is over: {desk.name} can write nothing any more.")
+            if not desk.held:
+                return
+            await desk.until_resumed()
+
+    def waiting(self) -> None:
+        """End the thinking if all workers who are left wait to be resumed."""
+        there = [desk for desk in self.desks.values() if not desk.left]
+        if there and all(desk.waits for desk in there):
+            self._ending.reach("parked")
+            self._end_if_enough()
 
     async def handled(self, desk: Desk) -> None:
         """Note that a worker has handled its part of the last tick; the last one ends the tick."""
         self.clock.settle(desk.name)
         if self.clock.turn():
+            heard, self._heard = self._heard, []
+            await self._consult(*heard)
             await self.emit(
                 ev.TickEnded(tick=self.clock.ticks, seconds=self.clock.seconds, tokens=self.sampled)
             )
@@ -172,15 +246,22 @@ class Thinking:
 
     def committed(self, desk: Desk, commit: Commit, *, woken: bool) -> None:
         """Book one worker's part of a tick; called between two ticks."""
-        self.book(desk, commit)
+        self.book_desk(desk, commit)
         self.clock.committed(desk.name, commit.tick, woken=woken)
 
-    def book(self, desk: Desk, commit: Commit) -> None:
+    def book_desk(self, desk: Desk, commit: Commit) -> None:
         """Note what a worker's part of a tick has changed in the cache."""
-        closing = desk.draft.place.closing
-        self._record.commit(desk.name, commit, desk.draft.committed(commit))
-        if commit.moves and closing is not None:
-            self._share.release(closing)
+        self.book(desk.draft.place, commit, desk.draft.committed(commit.feeds))
+
+    def book(self, place: Place, commit: Commit, sources: Sequence[Sequence[Source]]) -> None:
+        """Note what somebody's part of a tick has changed in the cache."""
+        self._record.commit(place.name, commit, sources)
+        for fork in commit.forks:
+            self._share.adopt(fork.target)
+        if commit.moves and place.closing is not None:
+            self.board.moved(place)
+            self._share.release(place.closing)
+            place.closing = None
 
     def _end_if_enough(self) -> None:
         if self._ending.limit is not None and self.clock.quiet:
@@ -191,27 +272,12 @@ class Thinking:
     async def write_sampled(self, desk: Desk, sampled: Sampled) -> Token:
         """Book a sampled token, tell everybody, and take what policies ask for."""
         written = desk.draft.sample(sampled.token)
-        piece, tick = written.piece, self.clock.ticks
-        whole = piece.tokens == (sampled.token,)
+        whole = written.piece.tokens == (sampled.token,)
         logprobs = (sampled.logprob,) if whole and sampled.logprob is not None else ()
-        events: list[ev.Event] = [self.written(desk, piece, logprobs)]
-        if written.ended is not None:
-            step = Step(worker=desk.name, number=piece.step, text=written.ended, tick=tick)
-            self.steps.append(step)
-            events.append(
-                ev.StepEnded(
-                    worker=desk.name,
-                    step=piece.step,
-                    tick=tick,
-                    text=written.ended,
-                    tokens_written=desk.draft.sampled,
-                )
-            )
-            events += [self.written(desk, opening) for opening in written.opening]
-        await self.emit(*events)
+        await self.emit(*self._wrote(desk, written, logprobs))
         return Token(
             id=sampled.token,
-            text=piece.text,
+            text=written.piece.text,
             ends_step=written.ended is not None,
             logprob=sampled.logprob,
             top=sampled.top,
@@ -222,13 +288,49 @@ class Thinking:
         await self.emit(self.written(desk, desk.draft.force(text)))
 
     async def empty_inbox(self, desk: Desk) -> None:
-        """Write what policies had a worker say, now that all before it stands."""
-        await self.emit(*self.take_inbox(desk))
+        """Write what policies had a worker say, now that all before it stands.
 
-    def take_inbox(self, desk: Desk) -> list[ev.TokensWritten]:
-        """Write what policies had a worker say; return what is to be told."""
-        texts, desk.inbox = desk.inbox, []
-        return [self.written(desk, desk.draft.force(text)) for text in texts]
+        A step's end has to wait where another step has ended that is not fed yet: it stays in the
+        inbox, and so does what comes after it.
+        """
+        while events := self.take_inbox(desk):
+            await self.emit(*events)
+
+    def take_inbox(self, desk: Desk) -> list[ev.Event]:
+        """Write what policies had a worker say or end; return what is to be told."""
+        events: list[ev.Event] = []
+        while desk.inbox:
+            item = desk.inbox[0]
+            if isinstance(item, EndStep) and desk.draft.begun:
+                if desk.draft.turning:
+                    break
+                events += self._wrote(desk, desk.draft.end_step())
+            elif isinstance(item, Say):
+                events.append(self.written(desk, desk.draft.force(item.text)))
+            del desk.inbox[0]
+        return events
+
+    def _wrote(
+        self, desk: Desk, written: Written, logprobs: tuple[float, ...] = ()
+    ) -> list[ev.Event]:
+        """Note a step that has ended; return what is to be told."""
+        piece, tick, draft = written.piece, self.clock.ticks, desk.draft
+        events: list[ev.Event] = [self.written(desk, piece, logprobs)]
+        if written.ended is not None:
+            name = desk.name
+            step = Step(worker=name, number=piece.step, text=written.ended, tick=tick)
+            self.steps.append(step)
+            events.append(
+                ev.StepEnded(
+                    worker=name,
+                    step=piece.step,
+                    tick=tick,
+                    text=written.ended,
+                    tokens_written=draft.sampled,
+                )
+            )
+            events += [self.written(desk, opening) for opening in written.opening]
+        return events
 
     def written(
         self, desk: Desk, piece: Piece, logprobs: tuple[float, ...] = ()
@@ -257,6 +359,9 @@ class Thinking:
         """
         for event in events:
             self._record.tell(event)
+        await self._consult(*events)
+
+    async def _consult(self, *events: ev.Event) -> None:
         try:
             for event in events:
                 for proposal in await self._panel.consult(event, self.clock.ticks):
@@ -264,28 +369,200 @@ class Thinking:
         except PolicyError as error:
             self._ending.fail(error)
             raise
+        finally:
+            self._let_go()
 
     async def _take(self, proposal: Proposal, event: ev.Event) -> None:
-        present = {name: not desk.left for name, desk in self.desks.items()}
-        check(proposal, event, present, self._team.model.encode)
+        wrong = fault(proposal.action, event, self.situation())
+        if wrong:
+            raise PolicyError(f"{proposal.source} {wrong}.")
         if self._ending.outcome is not None:
             return  # the run is ending already
         action, tick = proposal.action, self.clock.ticks
         taken = ev.ActionTaken(policy=proposal.policy, action=action, tick=tick)
         self._record.tell(taken)
-        if isinstance(action, Say):
-            self.desks[action.worker].inbox.append(action.text)
-        else:
-            self._ending.take(action)
+        joined = take(action, self, self._ending)
         await self._panel.consult(taken, tick)
+        if joined:
+            await self.emit(*joined)
+
+    def act(self, action: Action, source: str) -> None:
+        """Take an action that somebody outside asks for; policies hear of it after the next tick.
+
+        Raises:
+            UsageError: it cannot be taken.
+            ClosedError: nobody is thinking.
+        """
+        self._require_thinking()
+        wrong = fault(action, None, self.situation())
+        if wrong:
+            raise UsageError(f"{source} {wrong}.")
+        self._hear(ev.ActionTaken(policy=source, action=action, tick=self.clock.ticks))
+        self._hear(*take(action, self, self._ending))
+        self._let_go()
+
+    def _hear(self, *events: ev.Event) -> None:
+        """Tell what has happened from outside; the policies are asked when the tick has ended."""
+        for event in events:
+            self._record.tell(event)
+        self._heard += events
+
+    def situation(self) -> Situation:
+        """Return what actions are checked against."""
+        return Situation(
+            model=self.model,
+            present={name: not desk.left for name, desk in self.desks.items()},
+            speakers={*self.people, *self.reserved},
+            steps={(step.worker, step.number) for step in self.steps},
+            sampling={name: desk.tweaks.params for name, desk in self.desks.items()},
+        )
+
+    def dismiss(self, desk: Desk) -> None:
+        """Cancel a worker, once all that is to be told of this moment is told."""
+        self._dismissed.append(desk)
+
+    def _let_go(self) -> None:
+        dismissed, self._dismissed = self._dismissed, []
+        for desk in dismissed:
+            desk.scope.cancel()
+
+    # -- who joins
+
+    def join(self, worker: Worker) -> list[ev.Event]:
+        """Let a worker join in mid-run; return what is to be told."""
+        group, team = self._require_thinking(), self._team
+        place = Place(worker.name, self._share.block(f"{worker.name} [1]"))
+        self.board.places.append(place)
+        feeds = introduce(worker, place, self.board, team.opening, self._share.block)
+        desk = self._seat(worker, place)
+        opening = self.written(desk, desk.draft.open_step())
+        group.start_soon(self._live, desk, feeds, name=f"worker {desk.name}")
+        return [ev.WorkerJoined(worker=desk.name, tick=self.clock.ticks), opening]
+
+    async def join_fork(self, spawn: Spawn, source: Desk, block: CacheBlock) -> None:
+        """Let a worker join that goes on from a copy of another one's unfinished text."""
+        group, worker = self._require_thinking(), spawn.worker
+        self.reserved.discard(worker.name)
+        place = Place(worker.name, block)
+        self.board.places.append(place)
+        feeds = introduce(worker, place, self.board, self._team.opening, self._share.block)
+        desk = self._seat(worker, place)
+        desk.draft.fork(source.draft)
+        group.start_soon(self._live, desk, feeds, name=f"worker {desk.name}")
+        await self.emit(
+            ev.WorkerJoined(worker=desk.name, tick=self.clock.ticks, forked_from=source.name)
+        )
+
+    def say(self, text: str, to: Sequence[str] | None, speaker: str) -> None:
+        """Let a person say something that workers see with the next tick; see :meth:`Run.say`."""
+        group = self._require_thinking()
+        self._check_speech(text, to, speaker)
+        if speaker not in self.people:
+            place = Place(speaker, self._share.block(speaker), speaks=True)
+            self.board.places.append(place)
+            self.people[speaker] = Person(
+                place, self.board, self._team.layout, self._share.block, self.book
+            )
+            self._hear(ev.WorkerJoined(worker=speaker, tick=self.clock.ticks))
+        person = self.people[speaker]
+        speech = self._speech(text, speaker, person.spoken + 1)
+        if to is not None:
+            self.board.address(speaker, speech.step, to)
+        if person.add(speech, partial(self._share.join, speaker)):
+            group.start_soon(self._let_speak, person, name=f"speaker {speaker}")
+        self._hear(*self._spoke(speaker, speech))
+
+    async def _let_speak(self, person: Person) -> None:
+        try:
+            await person.speak()
+        except LimitError:
+            self._ending.reach("cache")
+            self._end_if_enough()
+        except Exception as error:
+            self._ending.fail(error)
+
+    def _check_speech(self, text: str, to: Sequence[str] | None, speaker: str) -> None:
+        if not text.strip() or not self.model.encode(text):
+            raise UsageError(f"{speaker} said {text!r}, which is nothing: give some text.")
+        if speaker in self.desks or speaker in self.reserved:
+            raise UsageError(
+                f"A worker is called {speaker!r}: speak under another name, or have the worker say "
+                "it with run.act(Say(...))."
+            )
+        unknown = [name for name in to or () if name not in self.desks]
+        if unknown or (to is not None and not to):
+            names = ", ".join(self.desks)
+            raise UsageError(f"{to!r} names nobody to speak to in this run: name some of {names}.")
+
+    def _speech(self, text: str, speaker: str, step: int) -> Speech:
+        whole = f"{self._team.headings.opening(speaker, step)}{text.strip()}{SEPARATOR}"
+        return Speech(step=step, tokens=tuple(self.model.encode(whole)), text=whole)
+
+    def _spoke(self, speaker: str, speech: Speech) -> list[ev.Event]:
+        tick = self.clock.ticks
+        self.steps.append(Step(worker=speaker, number=speech.step, text=speech.text, tick=tick))
+        return [
+            ev.TokensWritten(
+                worker=speaker,
+                step=speech.step,
+                tick=tick,
+                tokens=speech.tokens,
+                text=speech.text,
+                source="forced",
+            ),
+            ev.StepEnded(
+                worker=speaker, step=speech.step, tick=tick, text=speech.text, tokens_written=0
+            ),
+        ]
+
+    # -- probes and blocks
+
+    def asking(self, desk: Desk, probe: Probe) -> Asking:
+        """Return the feeds that put a probe to a worker."""
+        place, layout, board = desk.draft.place, self._team.layout, self.board
+
+        def see() -> Sequence[ViewEntry]:
+            return layout.view(board, place, place.own)
+
+        return Asking(probe, self.model.encode, see, self._share.block)
+
+    async def answered(self, probe: Probe, verdict: Verdict) -> None:
+        """Tell what came of a probe."""
+        await self.emit(
+            ev.ProbeAnswered(
+                worker=probe.worker,
+                question=probe.question,
+                probabilities=verdict.probabilities,
+                mass=verdict.mass,
+                tick=self.clock.ticks,
+            )
+        )
+
+    def discard(self, blocks: Iterable[CacheBlock]) -> None:
+        """Give back blocks that nobody sees any more."""
+        self._share.release(*blocks)
+
+    def cut(self, block: CacheBlock, length: int) -> None:
+        """Shorten a block, between two ticks."""
+        self._share.cut(block, length)
 
     # -- desks
 
-    def _desk(self, worker: Worker, place: Place, board: Board) -> Desk:
-        model, share = self._team.model, self._share
-        draft = Draft(place, board, self._team.layout, self._team.headings, model, share.block)
+    def _require_thinking(self) -> TaskGroup:
+        if self._group is None or self._ending.over:
+            raise ClosedError("The run is not thinking: do that while it is under way.")
+        return self._group
+
+    def _seat(self, worker: Worker, place: Place) -> Desk:
+        """Give a worker its desk."""
+        model, share, team = self._team.model, self._share, self._team
+        self.board.limit(worker.name, sees=worker.sees, seen_by=worker.seen_by)
+        draft = Draft(place, self.board, team.layout, team.headings, model, share.block)
         seated = copy.copy(worker)
-        return Desk(self, seated, draft, self._sampler(worker), model.stop_ids, share.join)
+        desk = Desk(self, seated, draft, self._sampler(worker), model.stop_ids, share.join)
+        self.desks[worker.name] = desk
+        self._panel.join(worker.name)
+        return desk
 
     def _sampler(self, worker: Worker) -> Sampler:
         team = self._team

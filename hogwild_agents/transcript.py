@@ -63,21 +63,34 @@ def rebuild(transcript: Transcript, engine: Engine) -> dict[int, CacheBlock]:
 
 
 def _run_tick(
-    number: int, lines: Sequence[TickLine], blocks: Mapping[int, CacheBlock], engine: Engine
+    number: int, lines: Sequence[TickLine], blocks: dict[int, CacheBlock], engine: Engine
 ) -> None:
-    """Run what the lines of one tick hold: one forward, then all the moves."""
+    """Run what the lines of one tick hold: one forward, then all the moves and forks."""
     try:
         feeds = [_feed(feed, blocks) for line in lines for feed in line.feeds]
         if feeds:
             engine.forward(feeds)
         for line in lines:
-            for source, target in line.moves:
-                engine.move(blocks[source], blocks[target])
+            _make_ops(line, blocks, engine)
     except FeedError as error:
         raise TranscriptError(
             f"Tick {number} of the transcript cannot be fed ({error}): use the file as "
             "hogwild-agents wrote it."
         ) from error
+
+
+def _make_ops(line: TickLine, blocks: dict[int, CacheBlock], engine: Engine) -> None:
+    """Make a line's moves and forks, in their order."""
+    for made in range(len(line.moves) + 1):
+        for fork in line.forks:
+            if fork.after == made:
+                copy = engine.fork(blocks[fork.source], blocks[fork.target].name)
+                engine.free(blocks[fork.target])
+                blocks[fork.target] = copy
+                engine.truncate(copy, fork.length)
+        if made < len(line.moves):
+            source, target = line.moves[made]
+            engine.move(blocks[source], blocks[target])
 
 
 def _feed(feed: FeedEntry, blocks: Mapping[int, CacheBlock]) -> Feed:

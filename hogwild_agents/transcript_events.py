@@ -1,94 +1,30 @@
-"""The lines of a transcript that hold events, and the values inside them; one model each.
-
-The models stand apart from the classes that they hold, because the format is a promise: a change
-in what is written here, a new field included, makes a new version of it.
-"""
+"""The lines of a transcript that hold events, one model each."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import fields
-from typing import Annotated, Any, ClassVar, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import Field, TypeAdapter
 
-from hogwild_agents.actions import Action, Conclude, Finish, Say
 from hogwild_agents.events import (
     NAMES,
     ActionTaken,
     Event,
     LimitReached,
     PolicyFailed,
+    ProbeAnswered,
     RunEnded,
     RunStarted,
     StepEnded,
     TickEnded,
     TokensWritten,
+    WorkerJoined,
     WorkerLeft,
 )
 from hogwild_agents.result import RunResult, Step
-
-Id: TypeAlias = Annotated[int, Field(ge=0)]
-"""The number of a block, a token or a tick."""
-
-
-class Entry(BaseModel):
-    """A line or a part of one. Made from attributes in Python; strict and closed in JSON."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, from_attributes=True, ser_json_inf_nan="constants"
-    )
-
-
-class Record(Entry):
-    """An entry that holds one value of the runtime, and can make it again."""
-
-    restores: ClassVar[type]
-
-    def restore(self) -> Any:
-        """Return the value that the entry was made from."""
-        values = {
-            name: _restored(getattr(self, name))
-            for name in type(self).model_fields
-            if name not in ("type", "kind")
-        }
-        return self.restores(**values)
-
-
-class SayEntry(Record):
-    """The action Say."""
-
-    restores = Say
-    kind: Literal["say"] = "say"
-    worker: str
-    text: str
-
-
-class ConcludeEntry(Record):
-    """The action Conclude."""
-
-    restores = Conclude
-    kind: Literal["conclude"] = "conclude"
-    text: str
-    worker: str | None
-    max_tokens: int
-    reason: str
-
-
-class FinishEntry(Record):
-    """The action Finish."""
-
-    restores = Finish
-    kind: Literal["finish"] = "finish"
-    answer: str | None
-    author: str | None
-    reason: str
-
-
-ActionEntry: TypeAlias = SayEntry | ConcludeEntry | FinishEntry
-_ACTIONS: Mapping[type, type[ActionEntry]] = {
-    entry.restores: entry for entry in (SayEntry, ConcludeEntry, FinishEntry)
-}
+from hogwild_agents.transcript_actions import ActionEntry, action_entry
+from hogwild_agents.transcript_entries import Id, Record
 
 
 class StepEntry(Record):
@@ -131,6 +67,16 @@ class RunStartedLine(EventLine):
     prompt_tokens: int
 
 
+class WorkerJoinedLine(EventLine):
+    """The event WorkerJoined."""
+
+    restores = WorkerJoined
+    type: Literal["worker_joined"] = "worker_joined"
+    worker: str
+    tick: int
+    forked_from: str | None
+
+
 class TokensWrittenLine(EventLine):
     """The event TokensWritten."""
 
@@ -165,6 +111,18 @@ class TickEndedLine(EventLine):
     tick: int
     seconds: float
     tokens: int
+
+
+class ProbeAnsweredLine(EventLine):
+    """The event ProbeAnswered."""
+
+    restores = ProbeAnswered
+    type: Literal["probe_answered"] = "probe_answered"
+    worker: str
+    question: str
+    probabilities: dict[str, float]
+    mass: float
+    tick: int
 
 
 class LimitReachedLine(EventLine):
@@ -216,9 +174,11 @@ class RunEndedLine(EventLine):
 
 AnyEventLine: TypeAlias = (
     RunStartedLine
+    | WorkerJoinedLine
     | TokensWrittenLine
     | StepEndedLine
     | TickEndedLine
+    | ProbeAnsweredLine
     | LimitReachedLine
     | ActionTakenLine
     | PolicyFailedLine
@@ -240,15 +200,5 @@ def event_line(event: Event) -> AnyEventLine:
     """
     values: dict[str, Any] = {field.name: getattr(event, field.name) for field in fields(event)}
     if isinstance(event, ActionTaken):
-        values["action"] = _action_entry(event.action)
+        values["action"] = action_entry(event.action)
     return _EVENTS.validate_python({"type": _TYPES[type(event)], **values})
-
-
-def _action_entry(action: Action) -> ActionEntry:
-    return _ACTIONS[type(action)].model_validate(action)
-
-
-def _restored(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return tuple(map(_restored, value))
-    return value.restore() if isinstance(value, Record) else value

@@ -11,12 +11,12 @@ from pydantic import (
     Field,
     TypeAdapter,
     ValidationError,
-    field_serializer,
     model_validator,
 )
 
 from hogwild_agents import __version__
-from hogwild_agents.transcript_events import AnyEventLine, Entry, Id
+from hogwild_agents.transcript_entries import Entry, Id, SamplingEntry, WorkerEntry
+from hogwild_agents.transcript_events import AnyEventLine
 
 if TYPE_CHECKING:
     from hogwild_agents.engine import SamplingParams
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from hogwild_agents.worker import Worker
 
 FORMAT: Literal["hogwild-transcript"] = "hogwild-transcript"
-VERSION: Literal[1] = 1
+VERSION: Literal[2] = 2
 """The version that is written; it grows with every change of these models."""
 
 ViewItem: TypeAlias = Id | tuple[Id, Id, Id | None]
@@ -32,32 +32,6 @@ ViewItem: TypeAlias = Id | tuple[Id, Id, Id | None]
 
 
 # -- header
-
-
-class SamplingEntry(Entry):
-    """How tokens are sampled: the fields of SamplingParams."""
-
-    temperature: float
-    top_k: int
-    top_p: float
-    min_p: float
-    repetition_penalty: float
-    banned: frozenset[Id]
-    bias: dict[Id, float]
-    logprobs: int | None
-
-    @field_serializer("banned")
-    def _sorted(self, banned: frozenset[int]) -> list[int]:
-        return sorted(banned)
-
-
-class WorkerEntry(Entry):
-    """A worker as its team was given it; None stands for the team's own setting."""
-
-    name: str
-    role: str = ""
-    sampling: SamplingEntry | None = None
-    seed: int | None = None
 
 
 class LimitsEntry(Entry):
@@ -82,7 +56,7 @@ class TranscriptHeader(Entry):
 
     type: Literal["header"] = "header"
     format: Literal["hogwild-transcript"] = FORMAT
-    version: Literal[1] = VERSION
+    version: Literal[1, 2] = VERSION
     package: str = __version__
     created: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))
     model: str
@@ -153,6 +127,21 @@ class FeedEntry(Entry):
         return self
 
 
+class ForkEntry(Entry):
+    """A block that was made as a copy of the beginning of another one.
+
+    Attributes:
+        source, target: the blocks.
+        length: how many tokens were copied.
+        after: how many of the line's moves were made before.
+    """
+
+    source: Id
+    target: Id
+    length: Id
+    after: Id
+
+
 class TickLine(Entry):
     """What one worker changed in the cache in one tick.
 
@@ -160,6 +149,7 @@ class TickLine(Entry):
         tick: the coordinator's number; the lines with one number were one forward.
         worker: who, or an empty name for what the run itself feeds.
         moves: (source, target) pairs, made in order when the forward was over.
+        forks: blocks that were made as copies, among the moves.
     """
 
     type: Literal["tick"] = "tick"
@@ -167,12 +157,13 @@ class TickLine(Entry):
     worker: str
     feeds: tuple[FeedEntry, ...]
     moves: tuple[tuple[Id, Id], ...]
+    forks: tuple[ForkEntry, ...] = ()
 
     def blocks(self) -> set[int]:
         """Return the ids of all blocks that the line names."""
         seen = (item for feed in self.feeds for item in (feed.block, *feed.view))
         named = {item if isinstance(item, int) else item[0] for item in seen}
-        return named.union(*self.moves)
+        return named.union(*self.moves, *((fork.source, fork.target) for fork in self.forks))
 
 
 Line: TypeAlias = BlockLine | TickLine | AnyEventLine

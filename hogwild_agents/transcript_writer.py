@@ -10,10 +10,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO, Self
 
 from hogwild_agents.errors import ClosedError, ConfigError, TranscriptError
-from hogwild_agents.transcript_events import Entry, event_line
+from hogwild_agents.transcript_entries import Entry
+from hogwild_agents.transcript_events import event_line
 from hogwild_agents.transcript_lines import (
     BlockLine,
     FeedEntry,
+    ForkEntry,
     TickLine,
     TranscriptHeader,
     ViewItem,
@@ -81,7 +83,16 @@ class TranscriptWriter:
             moves = tuple(
                 (self._number(move.source), self._number(move.target)) for move in commit.moves
             )
-            tick = TickLine(tick=commit.tick, worker=worker, feeds=feeds, moves=moves)
+            forks = tuple(
+                ForkEntry(
+                    source=self._number(fork.source),
+                    target=self._number(fork.target),
+                    length=fork.length,
+                    after=fork.after,
+                )
+                for fork in commit.forks
+            )
+            tick = TickLine(tick=commit.tick, worker=worker, feeds=feeds, moves=moves, forks=forks)
         new = list(self._numbers.items())[self._written :]
         self._write(*(BlockLine(id=number, name=block.name) for block, number in new), tick)
         self._written = len(self._numbers)

@@ -6,7 +6,7 @@ script anything: write text, read the others, wait, leave.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
@@ -47,11 +47,16 @@ class Worker:
     Args:
         name: any name, unique in its team.
         role: a private text that only this worker sees, such as "I check the others' sums.".
+        public_role: what all workers are told about this one, such as "plans".
+        problem: this worker's own view of the problem, instead of the team's; None for that.
         sampling: how it samples; None for the team's way.
         seed: of its random state; None to derive it from the team's seed and the name.
+        sees: whose text it sees, by name; None for everybody's. Policies may change that.
+        seen_by: who sees its text; None for everybody. ``()`` makes it a silent observer.
 
     Raises:
-        ConfigError: the name is no text, empty, or has a line break.
+        ConfigError: the name is no text, empty, or has a line break; the problem is empty; sees or
+            seen_by is a single string.
     """
 
     def __init__(
@@ -59,13 +64,23 @@ class Worker:
         name: str,
         *,
         role: str = "",
+        public_role: str = "",
+        problem: str | None = None,
         sampling: SamplingParams | None = None,
         seed: int | None = None,
+        sees: Iterable[str] | None = None,
+        seen_by: Iterable[str] | None = None,
     ) -> None:
         if not _is_line(name):
             raise ConfigError(f"A worker's name is {name!r}, but must be one line of text.")
+        if problem is not None and not problem.strip():
+            raise ConfigError(f"The problem of {name!r} is empty: give it a text, or None.")
         self.name = name
         self.role = role
+        self.public_role = public_role
+        self.problem = problem
+        self.sees = _names(sees, "sees", name)
+        self.seen_by = _names(seen_by, "seen_by", name)
         self.sampling = sampling
         self.seed = seed
         self._desk: Desk | None = None
@@ -119,6 +134,13 @@ class Worker:
         if text:
             await self.desk.force(text)
             await self.flush()
+
+    async def end_step(self) -> None:
+        """End the current step with an empty line, if it holds more than its prefix.
+
+        The next one opens with its prefix; :meth:`flush` feeds both, and so does whatever samples.
+        """
+        await self.desk.end_step()
 
     async def flush(self) -> None:
         """Feed what is pending, if anything is; before a long wait, so that the others see it."""
@@ -175,6 +197,12 @@ class Worker:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r})"
+
+
+def _names(given: Iterable[str] | None, option: str, name: str) -> frozenset[str] | None:
+    if isinstance(given, str):
+        raise ConfigError(f"{option} of {name!r} is the string {given!r}: give a list of names.")
+    return None if given is None else frozenset(given)
 
 
 def _is_line(name: object) -> bool:

@@ -9,7 +9,20 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from hogwild_agents.actions import Action, Conclude, Finish, Say
+from hogwild_agents.actions import (
+    Action,
+    Ban,
+    Bias,
+    ChangeSampling,
+    Conclude,
+    EndStep,
+    Finish,
+    Forget,
+    Hide,
+    Say,
+    Show,
+    Spawn,
+)
 from hogwild_agents.events import (
     ActionTaken,
     Event,
@@ -21,6 +34,7 @@ from hogwild_agents.events import (
     StepEnded,
     TickEnded,
     TokensWritten,
+    WorkerJoined,
     WorkerLeft,
 )
 
@@ -133,6 +147,9 @@ class Record:
         match event:
             case RunStarted():
                 self._start(event)
+            case WorkerJoined(worker=worker):
+                self._worker(worker)
+                self.notice = f"{worker} joins"
             case TokensWritten():
                 self._write(event)
             case StepEnded(worker=worker):
@@ -199,3 +216,15 @@ def _describe(policy: str, action: Action) -> str:
             return f"{policy} takes the answer of {author}"
         case Finish():
             return f"{policy} ends the run"
+        case Spawn(worker=worker):
+            return f"{policy} lets {worker.name} join"
+        case Hide(author=author) | Show(author=author):
+            return f"{policy} {type(action).__name__.lower()}s what {author} writes"
+        case Forget(worker=worker, step=step):
+            return f"{policy} lets step {step} of {worker} be forgotten"
+        case EndStep(worker=worker):
+            return f"{policy} ends the step of {worker}"
+        case Ban(worker=worker) | Bias(worker=worker) | ChangeSampling(worker=worker):
+            return f"{policy} changes how {worker} samples"
+        case _:
+            return f"{policy} {type(action).__name__.lower()}s {action.worker}"

@@ -198,7 +198,7 @@ class LatestOnly(Layout):
     steps_move = True
 
     def view(self, board: Board, place: Place, block: CacheBlock) -> Sequence[ViewEntry]:
-        history, *closing = board.finished(block)
+        history, *closing = board.finished(place, block)
         return [board.prompt, history[max(0, len(history) - 5) :], *closing, board.own, block]
 
 

@@ -8,8 +8,24 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from hogwild_agents.actions import Conclude, Finish, Say
-from hogwild_agents.coordinator import Commit, Move
+from hogwild_agents.actions import (
+    Ban,
+    Bias,
+    ChangeSampling,
+    Conclude,
+    Dismiss,
+    EndStep,
+    Finish,
+    Forget,
+    Hide,
+    Park,
+    Probe,
+    Resume,
+    Say,
+    Show,
+    Spawn,
+)
+from hogwild_agents.coordinator import Commit, Forked, Move
 from hogwild_agents.engine import CacheBlock, Engine, Feed, SamplingParams
 from hogwild_agents.engine.pool import pieces
 from hogwild_agents.events import (
@@ -17,12 +33,14 @@ from hogwild_agents.events import (
     Event,
     LimitReached,
     PolicyFailed,
+    ProbeAnswered,
     RunEnded,
     RunStarted,
     Source,
     StepEnded,
     TickEnded,
     TokensWritten,
+    WorkerJoined,
     WorkerLeft,
 )
 from hogwild_agents.limits import Limits
@@ -42,7 +60,7 @@ RESULT = RunResult(
     seconds=0.25,
     failures={"Carol": "ValueError: no"},
 )
-EVENTS: tuple[Event, ...] = (
+OLD_EVENTS: tuple[Event, ...] = (
     RunStarted(problem="Tasks: a)", workers=("Alice", "Bøb"), layout="combined", prompt_tokens=3),
     TokensWritten(
         worker="Alice", step=1, tick=1, tokens=(5,), text="é\n", source="sampled", logprobs=(-0.5,)
@@ -59,6 +77,31 @@ EVENTS: tuple[Event, ...] = (
     WorkerLeft(worker="Alice", tick=3),
     RunEnded(result=RESULT),
 )
+
+"""Those of version 1."""
+NEW_EVENTS: tuple[Event, ...] = (
+    WorkerJoined(worker="Carol", tick=3, forked_from="Alice"),
+    ProbeAnswered(
+        worker="Alice", question="Sure? ", probabilities={"yes": 0.75, "no": 0.25}, mass=0.5, tick=3
+    ),
+    *(
+        ActionTaken(policy="Any", action=action, tick=3)
+        for action in (
+            EndStep(worker="Alice"),
+            Ban(worker="Alice", texts=("#",), token_ids=(3,), for_tokens=4),
+            Bias(worker="Alice", bias={3: -1.0, "é": 2.5}),
+            ChangeSampling(worker="Alice", temperature=0.5, top_k=3, for_tokens=9),
+            Park(worker="Alice"),
+            Resume(worker="Alice"),
+            Dismiss(worker="Alice"),
+            Hide(author="Alice", viewers=("Bøb",)),
+            Show(author="Alice"),
+            Forget(worker="Alice", step=1, viewers=("Bøb",)),
+            Probe(worker="Alice", question="Sure? ", answers=("yes", "no")),
+        )
+    ),
+)
+EVENTS: tuple[Event, ...] = (*OLD_EVENTS[:-1], *NEW_EVENTS, OLD_EVENTS[-1])
 
 
 def make_header(*, vocab_size: int = 97, problem: str = "Tasks: a) 3 + 4") -> TranscriptHeader:
@@ -78,6 +121,7 @@ def make_header(*, vocab_size: int = 97, problem: str = "Tasks: a) 3 + 4") -> Tr
 def write_sample(path: Path) -> None:
     """Write a whole transcript with every kind of line, of blocks that no engine has run."""
     prompt, alice, history = CacheBlock("prompt"), CacheBlock("Alice [1]"), CacheBlock("history")
+    carol = CacheBlock("Carol [1]")
     with TranscriptWriter(path) as writer:
         writer.header(make_header())
         first = Commit(tick=1, seat="", feeds=(Feed(prompt, [prompt], [1, 2, 3]),), moves=())
@@ -87,6 +131,7 @@ def write_sample(path: Path) -> None:
             seat="Alice",
             feeds=(Feed(alice, [prompt, history, prompt, alice], [5, 6]),),
             moves=(Move(source=alice, target=history),),
+            forks=(Forked(source=alice, target=carol, length=1, after=0),),
         )
         writer.commit("Alice", second, [["forced", "sampled"]])
         for event in EVENTS:

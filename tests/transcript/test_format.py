@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given, strategies as st
@@ -16,26 +16,21 @@ from hogwild_agents.events import NAMES, Event
 from hogwild_agents.limits import Limits
 from hogwild_agents.result import RunResult, Step
 from hogwild_agents.transcript import TranscriptHeader, TranscriptWriter, read_transcript, rebuild
-from hogwild_agents.transcript_events import (
-    ConcludeEntry,
-    Entry,
-    EventLine,
-    FinishEntry,
-    ResultEntry,
-    SayEntry,
-    StepEntry,
-)
-from hogwild_agents.transcript_lines import LimitsEntry, SamplingEntry
-from tests.transcript.sample import EVENTS, make_engine, make_header, write_sample
+from hogwild_agents.transcript_actions import ActionEntry
+from hogwild_agents.transcript_entries import Entry, Record, SamplingEntry
+from hogwild_agents.transcript_events import EventLine, ResultEntry, StepEntry
+from hogwild_agents.transcript_lines import LimitsEntry
+from hogwild_agents.worker import Worker
+from tests.transcript.sample import EVENTS, OLD_EVENTS, make_engine, make_header, write_sample
 
 VERSION_1 = Path(__file__).with_name("version1.jsonl")
+VERSION_2 = Path(__file__).with_name("version2.jsonl")
+ACTIONS: list[type[Record]] = list(get_args(ActionEntry))
 LINES: dict[str, type[EventLine]] = {
     line.model_fields["type"].default: line for line in EventLine.__subclasses__()
 }
 MIRRORS: list[tuple[type[Entry], Any]] = [
-    (SayEntry, actions.Say),
-    (ConcludeEntry, actions.Conclude),
-    (FinishEntry, actions.Finish),
+    *((entry, entry.restores) for entry in ACTIONS),
     (StepEntry, Step),
     (ResultEntry, RunResult),
     (SamplingEntry, SamplingParams),
@@ -61,8 +56,15 @@ results = st.builds(
     seconds=number,
     failures=st.dictionaries(name, text, max_size=2),
 )
+viewers = st.none() | st.lists(name, min_size=1, max_size=3).map(tuple)
 any_action = st.one_of(
     st.builds(actions.Say, worker=name, text=text),
+    st.builds(actions.Bias, worker=name, bias=st.dictionaries(count | name, number, max_size=3)),
+    st.builds(actions.Ban, worker=name, texts=st.lists(name).map(tuple), token_ids=tokens),
+    st.builds(actions.ChangeSampling, worker=name, temperature=st.none() | number, top_k=count),
+    st.builds(actions.Hide, author=name, viewers=viewers),
+    st.builds(actions.Forget, worker=name, step=count, viewers=viewers),
+    st.builds(actions.Probe, worker=name, question=text, answers=st.lists(text).map(tuple)),
     st.builds(actions.Conclude, text=text, worker=st.none() | name, max_tokens=count, reason=text),
     st.builds(actions.Finish, answer=st.none() | text, author=st.none() | name, reason=text),
 )
@@ -87,6 +89,15 @@ any_event: st.SearchStrategy[Event] = st.one_of(
     st.builds(
         events.StepEnded, worker=name, step=count, tick=count, text=text, tokens_written=count
     ),
+    st.builds(events.WorkerJoined, worker=name, tick=count, forked_from=st.none() | name),
+    st.builds(
+        events.ProbeAnswered,
+        worker=name,
+        question=text,
+        probabilities=st.dictionaries(text, number, max_size=3),
+        mass=number,
+        tick=count,
+    ),
     st.builds(events.TickEnded, tick=count, seconds=number, tokens=count),
     st.builds(events.LimitReached, limit=text, tick=count),
     st.builds(events.ActionTaken, policy=name, action=any_action, tick=count),
@@ -107,6 +118,34 @@ def test_every_event_has_its_line() -> None:
 def test_entry_has_every_field_of_what_it_holds(entry: type[Entry], mirrored: Any) -> None:
     expected = [field.name for field in fields(mirrored)]
     assert [name for name in entry.model_fields if name not in ("type", "kind")] == expected
+
+
+def test_every_action_has_its_entry() -> None:
+    assert {entry.restores for entry in ACTIONS} == set(get_args(actions.Action))
+
+
+def test_a_spawned_worker_comes_back_as_far_as_any_worker_goes(tmp_path: Path) -> None:
+    worker = Worker(
+        "Eve",
+        role="I check.",
+        public_role="checks",
+        problem="1 + 1",
+        seed=4,
+        sampling=SamplingParams(temperature=0.5),
+        sees=["Bob"],
+        seen_by=[],
+    )
+    spawned = events.ActionTaken(
+        policy="P", action=actions.Spawn(worker=worker, fork_of="Bob"), tick=1
+    )
+    with TranscriptWriter(tmp_path / "t.jsonl") as writer:
+        writer.header(make_header())
+        writer.event(spawned)
+    (back,) = read_transcript(tmp_path / "t.jsonl", allow_partial=True).events()
+    assert isinstance(back, events.ActionTaken) and isinstance(back.action, actions.Spawn)
+    assert back.action.fork_of == "Bob"
+    names = ("name", "role", "public_role", "problem", "seed", "sampling", "sees", "seen_by")
+    assert all(getattr(back.action.worker, n) == getattr(worker, n) for n in names)
 
 
 @given(st.lists(any_event, max_size=6), results)
@@ -144,31 +183,45 @@ def test_every_line_is_one_json_object(tmp_path: Path) -> None:
     assert lines.pop() == b""
     found = [json.loads(line) for line in lines]
     assert [line["type"] for line in found[:5]] == ["header", "block", "tick", "block", "block"]
-    assert found[5] == {
+    assert found[6] == {
         "type": "tick",
         "tick": 2,
         "worker": "Alice",
         "feeds": [{"block": 1, "view": [0, 2, 0, 1], "tokens": [5, 6], "sources": "fs"}],
         "moves": [[1, 2]],
+        "forks": [{"source": 1, "target": 3, "length": 1, "after": 0}],
     }
     assert found[-1]["type"] == "run_ended"
 
 
 def test_version_1_stays_readable() -> None:
     transcript = read_transcript(VERSION_1)
-    assert transcript.header == make_header().model_copy(
-        update={"created": transcript.header.created, "package": transcript.header.package}
+    made = make_header().model_copy(
+        update={
+            "created": transcript.header.created,
+            "package": transcript.header.package,
+            "version": 1,
+        }
     )
-    assert list(transcript.events()) == list(EVENTS)
+    assert transcript.header == made
+    assert list(transcript.events()) == list(OLD_EVENTS)
     with make_engine() as engine:
         blocks = rebuild(transcript, engine)
         assert [block.tokens for block in blocks.values()] == [(1, 2, 3), (), (5, 6)]
 
 
-def test_version_1_is_what_is_written(tmp_path: Path) -> None:
+def test_version_2_stays_readable() -> None:
+    transcript = read_transcript(VERSION_2)
+    assert list(transcript.events()) == list(EVENTS)
+    with make_engine() as engine:
+        blocks = rebuild(transcript, engine)
+        assert [block.tokens for block in blocks.values()] == [(1, 2, 3), (), (5, 6), (5,)]
+
+
+def test_version_2_is_what_is_written(tmp_path: Path) -> None:
     write_sample(tmp_path / "t.jsonl")
     rows = (tmp_path / "t.jsonl").read_bytes().splitlines()
-    frozen = VERSION_1.read_bytes().splitlines()
+    frozen = VERSION_2.read_bytes().splitlines()
     assert rows[1:] == frozen[1:]
     old, new = json.loads(frozen[0]), json.loads(rows[0])
     for changing in ("created", "package"):

@@ -114,9 +114,9 @@ def test_a_file_that_is_none_is_told(
 @pytest.mark.parametrize(
     ("line", "changes", "says"),
     [
-        (1, {"version": 2, "package": "3.1"}, r"says version 2, .* reads up to version 1: .* 3\.1"),
-        (1, {"version": 0}, "no header of version 1"),
-        (1, {"version": "1"}, "no header of version 1"),
+        (1, {"version": 3, "package": "3.1"}, r"says version 3, .* reads up to version 2: .* 3\.1"),
+        (1, {"version": 0}, "no header of version 2"),
+        (1, {"version": "1"}, "no header of version 2"),
         (1, {"mood": "good"}, "unknown field 'mood'"),
         (1, {"seed": ...}, "lacks the field 'seed'"),
         (1, {"limits": {"ticks": 1, "tokens": 1, "seconds": 1, "x": 1}}, "field 'limits.x'"),
@@ -129,10 +129,10 @@ def test_a_file_that_is_none_is_told(
         (3, {"feeds": [{"block": 0}]}, "Line 3 .* lacks the field 'tick.feeds.0.view'"),
         (3, {"moves": [[0, 1, 2]]}, "Line 3 .* 'tick.moves.0"),
         (3, {"moves": [[0, 7]]}, "Line 3 .* no block line has the id 7"),
-        (6, {"tick": 0}, "Line 6 .* tick 0 comes after tick 1"),
-        (8, {"colour": "red"}, "Line 8 .* unknown field 'tokens_written.colour'"),
-        (8, {"tokens": [1.5]}, "Line 8 .* 'tokens_written.tokens.0' is 1.5"),
-        (13, {"action": {"kind": "dance"}}, "Line 13 .* type is unknown"),
+        (7, {"tick": 0}, "Line 7 .* tick 0 comes after tick 1"),
+        (9, {"colour": "red"}, "Line 9 .* unknown field 'tokens_written.colour'"),
+        (9, {"tokens": [1.5]}, "Line 9 .* 'tokens_written.tokens.0' is 1.5"),
+        (14, {"action": {"kind": "dance"}}, "Line 14 .* type is unknown"),
     ],
 )
 def test_a_damaged_line_is_told(
