@@ -255,6 +255,36 @@ def _eval(
     return evaluate.evaluate(settings, plan, as_json=as_json)
 
 
+@app.command("experiment")
+def _experiment(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A TOML file; see docs/experiments.md.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Where results, tables and the plot go. Default: named after the FILE, here.",
+        ),
+    ] = None,
+    form: Annotated[
+        str,
+        typer.Option("--format", metavar="NAME", help="table, markdown, csv or json."),
+    ] = "table",
+    report: Annotated[
+        bool,
+        typer.Option("--report", metavar="", help="Run nothing; tell what is done so far."),
+    ] = False,
+) -> int:
+    """Compare teams over a grid of layouts, policies, workers and what else the FILE says.
+
+    What was broken off goes on with the same command. Exits with 130 if runs are left to do.
+    """
+    from hogwild_agents.cli import experiment
+
+    return experiment.experiment(file, out, form=form, report_only=report)
+
+
 @model_app.command("info")
 def _model_info(
     name: opt.ModelName = "bundled",

@@ -1,0 +1,231 @@
+"""``hogwild experiment``: a grid of teams over the same problems, resumable; tables and a plot."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from hogwild_agents.cli.build import build_policies, check_policies, loaded
+from hogwild_agents.cli.run import INTERRUPTED
+from hogwild_agents.config import RunConfig
+from hogwild_agents.errors import ConfigError, HogwildError, RunError
+from hogwild_agents.experiment.cells import Cell, baselines, cells_of
+from hogwild_agents.experiment.duplicates import Measure, measure_of
+from hogwild_agents.experiment.jobs import Job, common_of, jobs_of, run_jobs
+from hogwild_agents.experiment.plan import Plan
+from hogwild_agents.experiment.plot import as_svg
+from hogwild_agents.experiment.report import Report, make_report
+from hogwild_agents.experiment.store import Outcome, Store
+from hogwild_agents.experiment.table import as_csv, as_json, as_markdown, as_text
+from hogwild_agents.experiment.tasks import Scorer, problems_of, scorer_of
+
+if TYPE_CHECKING:
+    from hogwild_agents import CacheCoordinator, LanguageModel, RunResult, Team
+
+STORE = "results.jsonl"
+WRITERS: Mapping[str, Callable[[Report], str]] = {
+    "table.md": as_markdown,
+    "table.csv": as_csv,
+    "table.json": as_json,
+    "plot.svg": as_svg,
+}
+FORMATS: Mapping[str, Callable[[Report], str]] = {
+    "markdown": as_markdown,
+    "csv": as_csv,
+    "json": as_json,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judge:
+    """How a run is measured.
+
+    Attributes:
+        is_right: whether an answer is the expected one.
+        duplicated: how much work was done twice.
+    """
+
+    is_right: Scorer
+    duplicated: Measure
+
+    def outcome(self, job: Job, result: RunResult) -> Outcome:
+        """Return what a run came to."""
+        answer = result.answer
+        cell, problem, seed = job.key
+        return Outcome(
+            cell=cell,
+            problem=problem,
+            seed=seed,
+            answer=answer,
+            correct=answer is not None and self.is_right(answer, job.problem.answer),
+            ticks=result.ticks,
+            tokens=result.tokens,
+            seconds=result.seconds,
+            duplicated=self.duplicated(result),
+            reason=result.reason,
+        )
+
+
+def experiment(file: Path, out: Path | None, *, form: str, report_only: bool) -> int:
+    """Run what is not done yet, write tables and a plot, and show the tables.
+
+    Args:
+        file: the plan.
+        out: the folder of all that is written; None for one that is named after the plan.
+        form: ``table``, ``markdown``, ``csv`` or ``json``: how the tables are shown.
+        report_only: run nothing.
+
+    Returns:
+        the exit code.
+
+    Raises:
+        HogwildError: something was asked for that cannot be, or a run has failed.
+    """
+    if form != "table" and form not in FORMATS:
+        raise ConfigError(f"--format cannot be {form!r}: choose from table, {', '.join(FORMATS)}.")
+    plan = Plan.load(file)
+    cells = cells_of(plan)
+    baselines(plan, cells)
+    for cell in cells:
+        check_policies(cell.config)
+    task = plan.task
+    judge = Judge(is_right=scorer_of(task), duplicated=measure_of(task.duplicates))
+    jobs = jobs_of(cells, problems_of(task), plan.seeds)
+    folder = Path(file.stem) if out is None else out
+    with Store(folder / STORE, common_of(plan)) as store:
+        left = [job for job in jobs if job.key not in store.outcomes]
+        if left and not report_only:
+            with loaded(_config(plan), quiet=False) as model:
+                anyio.run(_run, plan, left, len(jobs), judge, model, store)
+        done = [store.outcomes[job.key] for job in jobs if job.key in store.outcomes]
+    if not done:
+        print(f"hogwild: nothing is done of {len(jobs):,} runs yet.", file=sys.stderr)
+    else:
+        report = make_report(file.stem, plan, cells, done, planned=len(jobs))
+        _tell(report, folder, form)
+    return 0 if report_only or len(done) == len(jobs) else INTERRUPTED
+
+
+def _config(plan: Plan) -> RunConfig:
+    names = ("model", "revision", "device", "dtype", "cache_tokens")
+    values = {name: getattr(plan.run, name) for name in names}
+    return RunConfig().override({name: value for name, value in values.items() if value})
+
+
+# -- runs
+
+
+async def _run(
+    plan: Plan, jobs: Sequence[Job], planned: int, judge: Judge, model: LanguageModel, store: Store
+) -> None:
+    """Do the jobs over one coordinator, until all are done or a signal comes."""
+    from hogwild_agents import CacheCoordinator
+
+    coordinator = CacheCoordinator(model.engine)
+
+    async def solve(job: Job) -> Outcome:
+        team = _team(job.cell, job.seed, model, coordinator)
+        try:
+            return judge.outcome(job, await team.solve(job.problem.text))
+        except RunError as error:
+            raise RunError(_place(job, error), result=error.result) from error
+        except HogwildError as error:
+            raise ConfigError(_place(job, error)) from error
+
+    bar = _bar()
+    line = bar.add_task("", total=planned, completed=planned - len(jobs))
+    limit = plan.run.concurrency
+    failure: HogwildError | None = None
+    with bar:
+        async with coordinator, anyio.create_task_group() as group:
+            group.start_soon(_heed_signals, group.cancel_scope)
+            try:
+                await run_jobs(jobs, solve, store, limit=limit, on_done=lambda _: bar.advance(line))
+            except HogwildError as error:  # raised in here, it would come out as a group's
+                failure = error
+            group.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+
+
+def _place(job: Job, error: HogwildError) -> str:
+    return (
+        f"The run of problem {job.problem.id} ({job.problem.text[:40]!r}) with seed {job.seed} has "
+        f"failed ({str(error).rstrip('.')}): what was done before is kept."
+    )
+
+
+def _team(cell: Cell, seed: int, model: LanguageModel, coordinator: CacheCoordinator) -> Team:
+    from hogwild_agents import Limits, Team, Worker
+
+    config = cell.config
+    workers = [
+        Worker(worker.name, role=worker.role, sees=cell.sees(worker.name)) for worker in config.team
+    ]
+    return Team(
+        model,
+        workers=workers,
+        layout=config.layout,
+        policies=build_policies(config),
+        prompt=config.prompt,
+        limits=Limits(ticks=config.budget),
+        sampling=model.sampling.replace(**config.sampling),
+        seed=seed,
+        coordinator=coordinator,
+    )
+
+
+async def _heed_signals(scope: anyio.CancelScope) -> None:
+    if sys.platform == "win32":
+        return  # no receiver there: Ctrl-C raises KeyboardInterrupt
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async for _ in signals:
+            scope.cancel()
+
+
+def _bar() -> Progress:
+    console = Console(stderr=True)
+    return Progress(
+        TextColumn("Runs"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+
+
+# -- what is told
+
+
+def _tell(report: Report, folder: Path, form: str) -> None:
+    """Write all tables and the plot, and show the tables in one form."""
+    for name, write in WRITERS.items():
+        _replace(folder / name, write(report))
+    if form in FORMATS:
+        print(FORMATS[form](report), end="")
+        return
+    console = Console(highlight=False)
+    console.print(as_text(report))
+    console.print(f"\nWritten to {folder}: {STORE}, {', '.join(WRITERS)}", style="bright_black")
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    part = path.with_name(f"{path.name}.part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        raise ConfigError(
+            f"The file {str(path)!r} cannot be written ({error.strerror}): name another folder."
+        ) from error
