@@ -6,6 +6,7 @@ import math
 
 import anyio
 import pytest
+import torch
 
 from hogwild_agents.coordinator import CacheCoordinator, Seat, TickResult
 from hogwild_agents.engine import Feed, Sampler, SamplingParams
@@ -130,3 +131,26 @@ async def test_scoring_that_fails_costs_only_those_who_asked(
     assert isinstance(caught.value.__cause__, MemoryError)
     assert block.tokens == (1,)
     assert engine.ticks == [["a", "b"], ["b"], ["b"]]
+
+
+async def test_only_the_rows_that_were_asked_for_are_computed_and_once(
+    engine: WatchedEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shapes: list[tuple[int, ...]] = []
+    compute = torch.Tensor.log_softmax
+
+    def watched(logits: torch.Tensor, dim: int) -> torch.Tensor:
+        shapes.append(tuple(logits.shape))
+        return compute(logits, dim)
+
+    monkeypatch.setattr("torch.Tensor.log_softmax", watched)
+    async with (
+        CacheCoordinator(engine, prefill_chunk=2) as coordinator,
+        anyio.create_task_group() as group,
+    ):
+        seats = {name: coordinator.join(name) for name in "abc"}
+        for name in "ab":
+            group.start_soon(think, seats[name], engine.block(name), 4)
+        await once(seats["c"], feed(engine.block("c"), *TEXTS["c"], scored=[1, 2]))
+    assert engine.sizes[2] == [1, 1, 1]
+    assert shapes == [(1, VOCAB)]
