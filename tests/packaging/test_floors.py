@@ -17,7 +17,7 @@ from tests.packaging.source_tree import (
 
 ERRORS = f"{PACKAGE}.errors"
 ENGINE = f"{PACKAGE}.engine"
-CLI = f"{PACKAGE}.cli"
+FACES = (f"{PACKAGE}.cli", f"{PACKAGE}.testing")
 PLUGINS = (f"{PACKAGE}.policies", f"{PACKAGE}.prompts")
 TENSORS = {"torch", "transformers"}
 # The runtime's only doors to torch and transformers; the others see tensors at most as a type.
@@ -29,7 +29,7 @@ def floor(module: str) -> str:
         return "errors"
     if Import(module=module).inside(ENGINE):
         return "engine"
-    if Import(module=module).inside(CLI):
+    if Import(module=module).inside(*FACES):
         return "faces"
     for plugin in PLUGINS:
         if Import(module=module).inside(plugin):
@@ -50,7 +50,7 @@ def allowed(module: str, found: Import) -> bool:
         case "runtime":
             if found.top in TENSORS:
                 return found.type_only or Import(module=module).inside(*MAY_LOAD_TENSORS)
-            return not found.inside(*PLUGINS, CLI)
+            return not found.inside(*PLUGINS, *FACES)
         case "faces" | "package":
             return True
         case plugin:
@@ -82,6 +82,7 @@ def test_every_floor_has_modules() -> None:
         ("hogwild_agents.team", "from hogwild_agents.policies import Finisher"),
         ("hogwild_agents.team", "from hogwild_agents import prompts"),
         ("hogwild_agents.team", "from .cli import app"),
+        ("hogwild_agents.team", "from hogwild_agents.testing import Recorder"),
         ("hogwild_agents.team", "import torch"),
         ("hogwild_agents.team", "def f():\n    from transformers import AutoModel"),
         ("hogwild_agents.team", "if TYPE_CHECKING:\n    from hogwild_agents.cli import app"),
@@ -107,6 +108,7 @@ def test_an_import_that_goes_up_is_found(module: str, statement: str) -> None:
         ("hogwild_agents.policies.finisher", "from hogwild_agents import Engine\nimport re"),
         ("hogwild_agents.policies.finisher", "from .answer import find\nimport hogwild_agents"),
         ("hogwild_agents.cli.app", "from hogwild_agents.policies import Finisher"),
+        ("hogwild_agents.testing.tiny", "import torch\nfrom ..models import load_model"),
     ],
 )
 def test_an_import_that_goes_down_is_allowed(module: str, statement: str) -> None:
