@@ -19,6 +19,7 @@ from hogwild_agents.tweaks import Change, Tweaks
 
 if TYPE_CHECKING:
     from hogwild_agents.thinking import Thinking
+    from hogwild_agents.tool_use import ToolUse
     from hogwild_agents.worker import Token, Worker
 
 
@@ -36,6 +37,7 @@ class Desk:
         probes: what it is asked with its next feed.
         forks: who goes on from a copy of its text, once it has fed next.
         scope: what is cancelled when it is dismissed.
+        tool_use: how it uses its tools, if it has any.
         left: whether it is done.
     """
 
@@ -57,6 +59,7 @@ class Desk:
         self.probes: list[Probe] = []
         self.forks: list[Spawn] = []
         self.scope = anyio.CancelScope()
+        self.tool_use: ToolUse | None = None
         self.left = False
         self._thinking = thinking
         self._resumed: anyio.Event | None = None  # while a policy has it parked
@@ -80,6 +83,12 @@ class Desk:
             return True
         ends = self.draft.begun and any(isinstance(item, EndStep) for item in self.inbox)
         return ends or any(isinstance(item, Say) for item in self.inbox)
+
+    @property
+    def blocked(self) -> bool:
+        """Whether a step is to end while the end of another one is not fed yet."""
+        first = self.inbox[0] if self.inbox else None
+        return isinstance(first, EndStep) and self.draft.begun and self.draft.turning
 
     @property
     def held(self) -> bool:
@@ -125,7 +134,7 @@ class Desk:
         while True:
             await self._thinking.admit(self)
             await self._thinking.empty_inbox(self)
-            if not self.inbox:
+            if not self.blocked:
                 return await self._hand_in(self.sampler)
             await self._hand_in(None)
 
@@ -195,7 +204,8 @@ class Desk:
             self.probes = []
             self._scratch = {block for asking in askings for block in asking.blocks}
             asked = [feed for asking in askings for feed in asking.feeds]
-            copies = [Fork(source=self.draft.place.own) for _ in forks]
+            own = self.draft.place.own
+            copies = [Fork(source=own, name=f"{spawn.worker.name} [1]") for spawn in forks]
             self._in_flight = sum(len(feed.tokens) for feed in (*feeds, *asked))
             self._awaits = True
             result = await self.seat.submit(*feeds, *asked, then=(*moves, *copies))

@@ -116,10 +116,9 @@ class Panel:
         worker = getattr(event, "worker", None)
         handler = _HANDLERS[type(event)]
         for entry in self._entries:
-            if _ignores(entry.given, handler):
-                continue
             for name, policy in list(entry.copies.items()):
-                if policy.enabled and (name is None or worker is None or name == worker):
+                concerned = name is None or worker is None or name == worker
+                if concerned and policy.enabled and not _ignores(policy, handler):
                     yield policy
 
     async def _failed(self, policy: Policy, event: ev.Event, error: Exception, tick: int) -> None:

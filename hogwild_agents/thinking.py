@@ -42,6 +42,7 @@ from hogwild_agents.probing import Asking, Verdict
 from hogwild_agents.record import Record
 from hogwild_agents.result import Step
 from hogwild_agents.share import Share
+from hogwild_agents.tool_use import ToolUse
 from hogwild_agents.worker import Token, Worker
 
 if TYPE_CHECKING:
@@ -174,7 +175,7 @@ class Thinking:
     async def _see_off(self, desk: Desk) -> None:
         """Tell that a worker is done, and feed what it has written."""
         await self.empty_inbox(desk)
-        while desk.inbox:  # it waits for the end of a step to be fed
+        if desk.blocked:
             await desk.finish()
             await self.empty_inbox(desk)
         desk.left = desk.draft.place.left = True
@@ -293,8 +294,7 @@ class Thinking:
         A step's end has to wait where another step has ended that is not fed yet: it stays in the
         inbox, and so does what comes after it.
         """
-        while events := self.take_inbox(desk):
-            await self.emit(*events)
+        await self.emit(*self.take_inbox(desk))
 
     def take_inbox(self, desk: Desk) -> list[ev.Event]:
         """Write what policies had a worker say or end; return what is to be told."""
@@ -560,6 +560,8 @@ class Thinking:
         draft = Draft(place, self.board, team.layout, team.headings, model, share.block)
         seated = copy.copy(worker)
         desk = Desk(self, seated, draft, self._sampler(worker), model.stop_ids, share.join)
+        if seated.tools:
+            desk.tool_use = ToolUse(seated, model, team.headings)
         self.desks[worker.name] = desk
         self._panel.join(worker.name)
         return desk

@@ -338,12 +338,17 @@ class TracedTeam:
         claimed = {step.label for step in seen if step.is_claim}
         free = [label for label in self.values if label not in claimed]
         if not free:
+            worker.weight = 1.0 if self._idles(worker) else 3.0
             return self.vocabulary[words.IDLE]
         worker.weight = 3.0
         place = _place(self.scenario.names[worker.index])
         label = free[_choice(place, len(free))]
         worker.plan = self._work(label)
         return self.vocabulary[f"{label})"]
+
+    def _idles(self, worker: _Worker) -> bool:
+        """Whether the worker has waited already in this step, so that waiting on is no decision."""
+        return worker.step is not None and worker.step.tokens[-1] == self.vocabulary[words.IDLE]
 
     def _work(self, label: str) -> list[int]:
         """The chain of a task after its label."""
