@@ -93,6 +93,7 @@ _HOMES = {
     "run_view": ("RunView",),
     "statistics": ("Statistics",),
     "team": ("Team",),
+    "tools": ("Tool",),
     "transcript": ("Transcript", "read_transcript", "rebuild"),
     "worker": ("Token", "Worker"),
 }

@@ -116,6 +116,9 @@ from hogwild_agents.statistics import (
 from hogwild_agents.team import (
     Team as Team,
 )
+from hogwild_agents.tools import (
+    Tool as Tool,
+)
 from hogwild_agents.transcript import (
     Transcript as Transcript,
     read_transcript as read_transcript,

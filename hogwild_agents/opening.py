@@ -9,6 +9,7 @@ from hogwild_agents.board import Board, Place
 from hogwild_agents.coordinator import TickFeed
 from hogwild_agents.engine import CacheBlock
 from hogwild_agents.layouts import Headings
+from hogwild_agents.tools import Tool
 from hogwild_agents.worker import Worker
 
 NewBlock = Callable[[str], CacheBlock]
@@ -24,11 +25,13 @@ class Opening:
         headings: the text around the steps.
         encode: turns text into token ids.
         encode_problem: turns a problem into the ids of its whole prompt.
+        describe_tools: what a worker is told of its tools; "" if it has none.
     """
 
     headings: Headings
     encode: Encode
     encode_problem: Encode
+    describe_tools: Callable[[Sequence[Tool]], str]
 
 
 async def encode_opening(
@@ -109,8 +112,10 @@ def introduce(
         board.roles.append(new_block(f"{worker.name}'s public role"))
         view = [*board.problem, *board.roles]
         feeds.append(TickFeed(block=board.roles[-1], tokens=opening.encode(text), view=view))
-    if worker.role:
+    private = opening.headings.introduction(worker.name, worker.role) if worker.role else ""
+    private += opening.describe_tools(worker.tools)
+    if private:
         place.role = new_block(f"{worker.name}'s role")
-        ids = opening.encode(opening.headings.introduction(worker.name, worker.role))
+        ids = opening.encode(private)
         feeds.append(TickFeed(block=place.role, tokens=ids, view=board.opening(place)))
     return feeds

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import AsyncGenerator, Iterable, Sequence
+from functools import partial
 from weakref import WeakSet
 
 import anyio
@@ -28,6 +29,7 @@ from hogwild_agents.policy import Policy
 from hogwild_agents.prompt import Prompt
 from hogwild_agents.result import RunResult
 from hogwild_agents.run import Listener, Run
+from hogwild_agents.tool_use import describe_tools
 from hogwild_agents.worker import Worker
 
 DEFAULT_LIMITS = Limits(ticks=4096)
@@ -95,7 +97,10 @@ class Team:
     def opening(self) -> Opening:
         """How what the workers are given is encoded."""
         return Opening(
-            headings=self.headings, encode=self.model.encode, encode_problem=self._encode
+            headings=self.headings,
+            encode=self.model.encode,
+            encode_problem=self._encode,
+            describe_tools=partial(describe_tools, self.model),
         )
 
     def say(

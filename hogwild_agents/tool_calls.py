@@ -66,10 +66,13 @@ class CallScanner:
 
     def goes_on(self, text: str) -> bool:
         """Whether the message still goes on if this text comes next; only while waiting."""
-        return self._syntax.again.fullmatch(self._text[self._behind :] + text) is not None
+        syntax, more = self._syntax, self._text + text
+        if syntax.again.fullmatch(more, self._behind):
+            return True
+        return syntax.opening.search(more, self._behind) is not None
 
     def close(self) -> None:
-        """End the message; only while waiting."""
+        """Let the message be over; only while waiting, or when it is over already."""
         self._over = True
 
     def end_step(self) -> None:

@@ -12,7 +12,6 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 from pydantic.errors import PydanticUserError
-from pydantic_core import SchemaError
 
 from hogwild_agents.errors import ConfigError
 
@@ -118,7 +117,7 @@ def _model(
         fields[f"{_FIELD}{index}"] = (parameter.annotation, made)
     try:
         return create_model(tool, __config__=ConfigDict(extra="forbid"), **fields)
-    except (PydanticUserError, SchemaError, TypeError) as error:
+    except (PydanticUserError, TypeError, ValueError) as error:
         raise ConfigError(
             f"A parameter of the tool {tool} has a type that pydantic does not know "
             f"({reason(error)})."

@@ -21,8 +21,7 @@ from typing import Any
 
 import anyio
 from anyio import to_thread
-from pydantic import ValidationError
-from pydantic_core import to_json
+from pydantic import TypeAdapter, ValidationError
 
 from hogwild_agents.errors import ConfigError
 from hogwild_agents.tool_schema import Signature, reason
@@ -31,6 +30,7 @@ MAX_RESULT = 4000
 """How many characters of a result are fed, unless the tool says otherwise."""
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
+_ANYTHING: TypeAdapter[Any] = TypeAdapter(Any)
 _SHOWN = 80
 
 
@@ -163,7 +163,7 @@ class Tool:
 
     def _result(self, value: Any) -> ToolResult:
         try:
-            text = value if isinstance(value, str) else to_json(value).decode()
+            text = value if isinstance(value, str) else _ANYTHING.dump_json(value).decode()
         except Exception as error:  # whatever the value's own code raises
             kind = type(value).__name__
             return self._failure(

@@ -6,13 +6,14 @@ script anything: write text, read the others, wait, leave.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from hogwild_agents.engine import Sampled, SamplingParams
 from hogwild_agents.errors import ClosedError, ConfigError, UsageError
+from hogwild_agents.tools import Tool, make_tools
 
 if TYPE_CHECKING:
     from hogwild_agents.desk import Desk
@@ -53,6 +54,7 @@ class Worker:
         seed: of its random state; None to derive it from the team's seed and the name.
         sees: whose text it sees, by name; None for everybody's. Policies may change that.
         seen_by: who sees its text; None for everybody. ``()`` makes it a silent observer.
+        tools: what it can call: async functions, ordinary ones, or :class:`Tool` objects.
 
     Raises:
         ConfigError: the name is no text, empty, or has a line break; the problem is empty; sees or
@@ -70,6 +72,7 @@ class Worker:
         seed: int | None = None,
         sees: Iterable[str] | None = None,
         seen_by: Iterable[str] | None = None,
+        tools: Iterable[Tool | Callable[..., Any]] = (),
     ) -> None:
         if not _is_line(name):
             raise ConfigError(f"A worker's name is {name!r}, but must be one line of text.")
@@ -81,6 +84,7 @@ class Worker:
         self.problem = problem
         self.sees = _names(sees, "sees", name)
         self.seen_by = _names(seen_by, "seen_by", name)
+        self.tools = make_tools(tools)
         self.sampling = sampling
         self.seed = seed
         self._desk: Desk | None = None
@@ -99,6 +103,7 @@ class Worker:
         """Write token after token, up to so many or to the model's end of text."""
         written = 0
         while max_tokens is None or written < max_tokens:
+            await self.use_tools(peek=True)
             token = await self.next_token()
             written += 1
             if token.id in self.desk.stop_tokens:
@@ -134,6 +139,17 @@ class Worker:
         if text:
             await self.desk.force(text)
             await self.flush()
+
+    async def use_tools(self, *, peek: bool = False) -> None:
+        """Answer the calls of tools that stand in what was written since the last time.
+
+        :meth:`think` does so before each token. The worker is parked while its tools are at work.
+
+        Args:
+            peek: look first whether the model goes on with another call, and if so, wait for it.
+        """
+        if self.desk.tool_use is not None:
+            await self.desk.tool_use.turn(peek=peek)
 
     async def end_step(self) -> None:
         """End the current step with an empty line, if it holds more than its prefix.

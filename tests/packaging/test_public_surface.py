@@ -93,6 +93,8 @@ PUBLIC = {
     "Statistics",
     # team
     "Team",
+    # tools
+    "Tool",
     # transcript
     "Transcript",
     "read_transcript",

@@ -129,6 +129,24 @@ def test_calls_are_found_wherever_the_text_is_cut(name: str, data: st.DataObject
     assert scan(syntax, list(text)) == calls
 
 
+@pytest.mark.parametrize("name", [name for name in WRITERS if name != "Llama"])
+@settings(max_examples=20)
+@given(data=st.data())
+def test_a_message_goes_on_until_its_last_call(name: str, data: st.DataObject) -> None:
+    calls = data.draw(
+        st.lists(TAGGED if name in ("Qwen3-Coder", "GLM") else CALLS, min_size=2, max_size=4)
+    )
+    text = f"Well.\n{WRITERS[name](calls)}"
+    parts = pieces(text, data.draw(st.lists(st.integers(0, 999), max_size=40)))
+    scanner = CallScanner(BY_NAME[name])
+    for part in parts:
+        assert not scanner.waiting or scanner.goes_on(part)
+        scanner.push(part)
+        assert scanner.take() == []
+    scanner.close()
+    assert scanner.take() == calls
+
+
 FRAGMENTS = [
     "@add ", "@", "{", "}", '"', "\\", "\n", "\n\n", "`", "```", "\n```\n", "> ", '{"a": 1}',
     "[", "]", "<tool_call>", "</tool_call>", '{"name": "add", "arguments": {}}', "x", " ",

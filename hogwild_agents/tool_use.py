@@ -1,0 +1,140 @@
+"""Tool use: what a worker does about the calls that stand in its text.
+
+A call is answered when its message is over, which shows with the next token. That one is sampled
+in the tick in which the call is fed, and thrown away if it begins no further call: it is never
+written. For this one token the end of a turn is allowed, as models end a message of calls by it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from hogwild_agents.layouts import Headings
+from hogwild_agents.log import get_logger
+from hogwild_agents.models import LanguageModel
+from hogwild_agents.text import decode_continuation
+from hogwild_agents.tool_calls import CallScanner, Text, write_results
+from hogwild_agents.tool_formats import ToolFormat, control_tokens, describe, find_format
+from hogwild_agents.tools import Tool, ToolCall, call_tools
+
+if TYPE_CHECKING:
+    from hogwild_agents.worker import Worker
+
+_log = get_logger(__name__)
+
+
+class ToolUse:
+    """The tools of one worker in one run.
+
+    Args:
+        worker: the run's copy of it, at its desk.
+        model: how it writes calls.
+        headings: what opens its steps.
+    """
+
+    def __init__(self, worker: Worker, model: LanguageModel, headings: Headings) -> None:
+        self._worker = worker
+        self._model = model
+        self._headings = headings
+        self._format = format_of(model)
+        self._scanner = CallScanner(self._format.syntax)
+        self._step = 0  # the last one that was looked at
+        self._seen = 0  # how much of the worker's text was looked at
+
+    async def turn(self, *, peek: bool) -> None:
+        """Look at what has been written since the last time, and answer what is asked in it.
+
+        The worker is parked while its tools are at work.
+
+        Args:
+            peek: look first whether the model goes on with another call, and if so, wait for it.
+        """
+        self._look()
+        if self._scanner.waiting:
+            if peek and await self._goes_on():
+                return
+            self._scanner.close()
+        calls = self._scanner.take()
+        if calls:
+            await self._answer(calls)
+
+    # -- inside
+
+    def _look(self) -> None:
+        """Show the scanner what has been written."""
+        worker = self._worker
+        text = worker.text
+        if len(text) == self._seen:
+            return
+        start = len(text) - len(worker.step_text)
+        if worker.step != self._step:
+            self._scanner.push(text[self._seen : start])
+            self._scanner.end_step()
+            self._seen = max(self._seen, self._begin(text, start))
+            self._step = worker.step
+        self._scanner.push(text[self._seen :])
+        self._seen = len(text)
+
+    def _begin(self, text: str, start: int) -> int:
+        """Return where a step begins behind its prefix; a text that was copied is none of ours."""
+        prefix = self._headings.opening(self._worker.name, self._worker.step)
+        if text.startswith(prefix, start):
+            return start + len(prefix)
+        return len(text)
+
+    async def _goes_on(self) -> bool:
+        """Feed the calls, and look whether another one is to come."""
+        worker = self._worker
+        desk = worker.desk
+        params = desk.tweaks.params
+        desk.sampler.params = params.replace(banned=params.banned - desk.stop_tokens)
+        try:
+            await worker.flush()
+        finally:
+            desk.sampler.params = desk.tweaks.params
+        self._look()  # a policy may have had it say something
+        ahead = worker._ahead
+        if self._scanner.waiting and ahead is not None and ahead.token not in desk.stop_tokens:
+            text = decode_continuation(self._model.tokenizer, [ahead.token])
+            return bool(text) and self._scanner.goes_on(text)
+        return False
+
+    async def _answer(self, calls: list[ToolCall]) -> None:
+        worker = self._worker
+        await worker.flush()
+        _log.info("tools called", worker=worker.name, tools=[call.name for call in calls])
+        with worker.parked():
+            results = await call_tools(worker.tools, calls)
+        await worker.flush()  # what policies had it say meanwhile stands before the results
+        failed = [result.name for result in results if result.failed]
+        _log.info("tools done", worker=worker.name, failed=failed)
+        for text in write_results(results, worker.step_text, self._format.frame):
+            for piece in self._pieces(text):
+                await worker.desk.force(piece)
+        self._scanner = CallScanner(self._format.syntax)
+        self._seen, self._step = len(worker.text), worker.step
+        await worker.flush()
+
+    def _pieces(self, text: Text) -> list[str]:
+        """Cut a text from outside so that no control token can arise from it."""
+        if not text.quoted:
+            return [text.text]
+        pattern = re.compile("|".join(map(re.escape, control_tokens(self._model.tokenizer))))
+        pieces, rest = [], text.text
+        while found := pattern.search(rest):
+            cut = found.start() + 1
+            pieces.append(rest[:cut])
+            rest = rest[cut:]
+        return [*pieces, rest] if rest else pieces
+
+
+def format_of(model: LanguageModel) -> ToolFormat:
+    """Return how a model writes calls."""
+    return find_format(model.tokenizer, [model.decode([token]) for token in sorted(model.stop_ids)])
+
+
+def describe_tools(model: LanguageModel, tools: Sequence[Tool]) -> str:
+    """Return what a worker is told of its tools, for its private block; "" if it has none."""
+    return describe(tools, model.tokenizer, format_of(model)) if tools else ""
