@@ -41,6 +41,7 @@ _HOMES = {
         "sample",
     ),
     "errors": (
+        "AnswerError",
         "CacheFullError",
         "ChatTemplateError",
         "ClosedError",
@@ -87,8 +88,8 @@ _HOMES = {
     "models": ("LanguageModel", "load_model"),
     "policy": ("Observer", "Policy"),
     "policy_function": ("controller", "observer"),
-    "prompt": ("Prompt",),
-    "result": ("RunResult", "Step"),
+    "prompt": ("Prompt", "available_prompts"),
+    "result": ("RunResult", "Step", "TypedResult"),
     "run": ("Run",),
     "run_view": ("RunView",),
     "statistics": ("Statistics",),

@@ -40,6 +40,7 @@ from hogwild_agents.engine import (
     sample as sample,
 )
 from hogwild_agents.errors import (
+    AnswerError as AnswerError,
     CacheFullError as CacheFullError,
     ChatTemplateError as ChatTemplateError,
     ClosedError as ClosedError,
@@ -99,10 +100,12 @@ from hogwild_agents.policy_function import (
 )
 from hogwild_agents.prompt import (
     Prompt as Prompt,
+    available_prompts as available_prompts,
 )
 from hogwild_agents.result import (
     RunResult as RunResult,
     Step as Step,
+    TypedResult as TypedResult,
 )
 from hogwild_agents.run import (
     Run as Run,

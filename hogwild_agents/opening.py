@@ -15,6 +15,9 @@ from hogwild_agents.worker import Worker
 NewBlock = Callable[[str], CacheBlock]
 Encode = Callable[[str], Sequence[int]]
 Prefill = Callable[[Sequence[TickFeed]], Awaitable[None]]
+Borrow = Callable[[Sequence[int], str], Awaitable[CacheBlock]]
+
+_WORTH_SHARING = 8  # tokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +34,7 @@ class Opening:
     headings: Headings
     encode: Encode
     encode_problem: Encode
+    common: Sequence[int] = ()
     describe_tools: Callable[[Sequence[Tool]], str]
 
 
@@ -41,6 +45,7 @@ async def encode_opening(
     *,
     new_block: NewBlock,
     prefill: Prefill,
+    borrow: Borrow | None = None,
 ) -> Board:
     """Put the prompt, the headings and the workers' roles into the cache.
 
@@ -53,6 +58,7 @@ async def encode_opening(
         opening: how texts are encoded.
         new_block: makes a block.
         prefill: feeds, and waits until it is done.
+        borrow: returns a block that other runs share; None to share nothing.
 
     Raises:
         LimitError: the cache or the context has no room.
@@ -64,13 +70,24 @@ async def encode_opening(
         "own": headings.own,
         "unfinished": headings.unfinished,
     }
-    shared = {"prompt": prompt, **{name: opening.encode(text) for name, text in texts.items()}}
-    blocks = {name: new_block(name) for name in shared}
+    ids = {name: opening.encode(text) for name, text in texts.items()}
+    common = None
+    if borrow is None:
+        blocks = {name: new_block(name) for name in ("prompt", *ids)}
+        fed = {"prompt": prompt, **ids}
+        views = {name: [block] for name, block in blocks.items()}
+    else:
+        start = _shared(prompt, opening.common)
+        common = await borrow(start, "prompt, common part") if start else None
+        blocks = {name: await borrow(tokens, name) for name, tokens in ids.items()}
+        blocks["prompt"] = new_block("prompt")
+        fed = {"prompt": prompt[len(start) :]}
+        views = {"prompt": [*([] if common is None else [common]), blocks["prompt"]]}
     await prefill(
         [
-            TickFeed(block=blocks[name], tokens=ids, view=[blocks[name]])
-            for name, ids in shared.items()
-            if ids
+            TickFeed(block=blocks[name], tokens=tokens, view=views[name])
+            for name, tokens in fed.items()
+            if tokens
         ]
     )
     places = [Place(worker.name, new_block(f"{worker.name} [1]")) for worker in workers]
@@ -82,6 +99,7 @@ async def encode_opening(
         unfinished=blocks["unfinished"],
         history=new_block("history"),
         places=places,
+        common=common,
     )
     feeds = [
         feed
@@ -91,6 +109,12 @@ async def encode_opening(
     if feeds:
         await prefill(feeds)
     return board
+
+
+def _shared(prompt: Sequence[int], common: Sequence[int]) -> Sequence[int]:
+    """Return the common beginning if the prompt has it, is longer, and it is worth a block."""
+    fits = len(common) < len(prompt) and list(prompt[: len(common)]) == list(common)
+    return common if fits and len(common) >= _WORTH_SHARING else ()
 
 
 def introduce(

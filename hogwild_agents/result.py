@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,3 +54,20 @@ class RunResult:
     tokens: int
     seconds: float
     failures: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TypedResult(RunResult, Generic[T]):
+    """What a run came to whose answer has a type.
+
+    Attributes:
+        parsed: the answer's value.
+    """
+
+    parsed: T
+
+    @classmethod
+    def of(cls, result: RunResult, parsed: T) -> TypedResult[T]:
+        """Return a result together with the value of its answer."""
+        values = {field.name: getattr(result, field.name) for field in fields(RunResult)}
+        return cls(**values, parsed=parsed)

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Sequence
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
 from hogwild_agents import events as ev
 from hogwild_agents.actions import Action, Conclude, Finish
+from hogwild_agents.answer_type import AnswerType
 from hogwild_agents.conclusion import conclude
-from hogwild_agents.coordinator import CacheCoordinator, TickFeed
+from hogwild_agents.coordinator import CacheCoordinator, Commit, TickFeed
 from hogwild_agents.ending import Ending
+from hogwild_agents.engine import CacheBlock, Feed
 from hogwild_agents.errors import RunError, UsageError
 from hogwild_agents.layouts import Board
 from hogwild_agents.limits import Limits
@@ -45,6 +47,7 @@ class Run:
         prompt: the token ids of the prompt.
         on_event: gets every event.
         transcript: where the record goes, if anywhere.
+        answer_type: what the answer has to be, if it has to be something.
 
     Raises:
         ConfigError: a policy cannot be copied.
@@ -58,7 +61,9 @@ class Run:
         *,
         on_event: Listener | None = None,
         transcript: TranscriptWriter | None = None,
+        answer_type: AnswerType[Any] | None = None,
     ) -> None:
+        self._answer_type = answer_type
         self.team = team
         self.problem = problem
         self._prompt = prompt
@@ -196,6 +201,7 @@ class Run:
             team.opening,
             new_block=self._share.block,
             prefill=self._prefill,
+            borrow=self._borrow if self._share.several else None,
         )
 
     async def _think(self, board: Board, scope: anyio.CancelScope) -> None:
@@ -227,10 +233,42 @@ class Run:
         if isinstance(ending.outcome, Finish):
             self._answer = ending.outcome
         elif isinstance(ending.outcome, Conclude) and ending.stopped is None:
-            with ending.phase():
-                self._answer = await conclude(
-                    ending.outcome, thinking, self._record, self._share.join
-                )
+            self._answer = await self._conclude(ending.outcome)
+        if self._answer_type is not None and self._answer is not None:
+            await self._insist(self._answer, self._answer_type)
+
+    async def _conclude(self, action: Conclude) -> Finish | None:
+        with self._ending.phase():
+            return await conclude(action, self._thinking, self._record, self._share.join)
+        return None  # it was stopped meanwhile
+
+    async def _insist(self, answer: Finish, kind: AnswerType[Any]) -> None:
+        """Have an answer that is not of the right type given once more, by the same worker."""
+        fault = kind.fault(answer.answer)
+        if fault is None or answer.answer is None or self._ending.stopped is not None:
+            return
+        action, tick = kind.retry(answer, fault), self._thinking.clock.ticks
+        self._record.tell(ev.ActionTaken(policy="AnswerType", action=action, tick=tick))
+        second = await self._conclude(action)
+        if second is not None and kind.fault(second.answer) is None:
+            self._answer = second
+
+    async def _borrow(self, tokens: Sequence[int], name: str) -> CacheBlock:
+        """Take a block that runs share; the transcript has its tokens, whoever has fed them."""
+        fed = False
+
+        async def prefill(block: CacheBlock) -> None:
+            nonlocal fed
+            fed = True
+            await self._prefill([TickFeed(block=block, tokens=tokens, view=[block])])
+
+        block = await self._share.borrow(tokens, name, prefill)
+        if not fed and tokens:
+            assert self.coordinator is not None, "the block is from it"
+            tick = self.coordinator.statistics().ticks
+            feed = Feed(block, [block], tokens)
+            self._record.prefilled(Commit(tick=tick, seat="", feeds=(feed,), moves=()))
+        return block
 
     async def _prefill(self, feeds: Sequence[TickFeed]) -> None:
         with self._share.join("", self._record.prefilled) as seat:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 
+from hogwild_agents.common import Prefill
 from hogwild_agents.coordinator import CacheCoordinator, Commit, Seat
 from hogwild_agents.engine import CacheBlock, Engine
 from hogwild_agents.errors import ClosedError
@@ -19,12 +20,15 @@ class Share:
 
     Attributes:
         coordinator: what runs the ticks; None until :meth:`open` has made it.
+        several: whether other runs may use it too.
     """
 
     def __init__(self, engine: Engine, coordinator: CacheCoordinator | None) -> None:
         self.coordinator = coordinator
+        self.several = coordinator is not None
         self._engine = engine
         self._blocks: dict[CacheBlock, None] = {}
+        self._borrowed: list[CacheBlock] = []
 
     async def open(self, stack: AsyncExitStack) -> None:
         """Make a coordinator if there is none; ``stack`` closes it."""
@@ -53,6 +57,18 @@ class Share:
         self._blocks[block] = None
         return block
 
+    async def borrow(self, tokens: Sequence[int], name: str, prefill: Prefill) -> CacheBlock:
+        """Return a block with these tokens that other runs of the coordinator share.
+
+        Raises:
+            ClosedError: the coordinator is not open.
+        """
+        if self.coordinator is None:
+            raise ClosedError("The run has no coordinator yet: execute it first.")
+        block = await self.coordinator.common.borrow(tokens, name, prefill)
+        self._borrowed.append(block)
+        return block
+
     def cut(self, block: CacheBlock, length: int) -> None:
         """Shorten a block; only where no tick can be under way, as in an ``on_commit``."""
         self._engine.truncate(block, length)
@@ -71,3 +87,7 @@ class Share:
     def give_back(self) -> None:
         """Give all blocks back."""
         self.release(*self._blocks)
+        borrowed, self._borrowed = self._borrowed, []
+        for block in borrowed:
+            assert self.coordinator is not None, "it has lent them"
+            self.coordinator.common.give_back(block)

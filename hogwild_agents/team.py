@@ -11,15 +11,18 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import AsyncGenerator, Iterable, Sequence
-from functools import partial
+from functools import cached_property, partial
+from itertools import takewhile
+from typing import Any, TypeVar, overload
 from weakref import WeakSet
 
 import anyio
 
+from hogwild_agents.answer_type import AnswerType
 from hogwild_agents.chat import encode_prompt
 from hogwild_agents.coordinator import CacheCoordinator
 from hogwild_agents.engine import SamplingParams
-from hogwild_agents.errors import ClosedError, ConfigError, ProblemError
+from hogwild_agents.errors import AnswerError, ClosedError, ConfigError, ProblemError
 from hogwild_agents.events import Event
 from hogwild_agents.layouts import LAYOUTS, Combined, Headings, Layout
 from hogwild_agents.limits import Limits
@@ -27,10 +30,12 @@ from hogwild_agents.models import LanguageModel
 from hogwild_agents.opening import Opening
 from hogwild_agents.policy import Policy
 from hogwild_agents.prompt import Prompt
-from hogwild_agents.result import RunResult
+from hogwild_agents.result import RunResult, TypedResult
 from hogwild_agents.run import Listener, Run
 from hogwild_agents.tool_use import describe_tools
 from hogwild_agents.worker import Worker
+
+T = TypeVar("T")
 
 DEFAULT_LIMITS = Limits(ticks=4096)
 
@@ -124,6 +129,7 @@ class Team:
         *,
         on_event: Listener | None = None,
         transcript: str | os.PathLike[str] | None = None,
+        answer_type: AnswerType[Any] | None = None,
     ) -> Run:
         """Check a problem and return its run, which begins with :meth:`Run.execute`.
 
@@ -131,6 +137,7 @@ class Team:
             problem: what to solve.
             on_event: called with every event at once; it must not block.
             transcript: a file that the record of the run is written to, replaced if it exists.
+            answer_type: an answer of another type is asked for once more.
 
         Raises:
             ProblemError: the problem is empty, or too long for the model's context.
@@ -138,25 +145,80 @@ class Team:
             ConfigError: nothing can be written to the transcript's path, or a policy cannot be
                 copied.
         """
-        prompt = self._encode(problem)
+        given = problem if answer_type is None else answer_type.describe(problem)
+        prompt = self._encode(given)
         writer = None
         if transcript is not None:
             from hogwild_agents.transcript import TranscriptWriter
 
             writer = TranscriptWriter(transcript)
-        run = Run(self, problem, prompt, on_event=on_event, transcript=writer)
+        run = Run(
+            self,
+            problem,
+            prompt,
+            on_event=on_event,
+            transcript=writer,
+            answer_type=answer_type,
+        )
         self._runs.add(run)
         return run
 
+    @overload
     async def solve(
         self,
         problem: str,
         *,
         on_event: Listener | None = None,
         transcript: str | os.PathLike[str] | None = None,
+    ) -> RunResult: ...
+
+    @overload
+    async def solve(
+        self,
+        problem: str,
+        *,
+        answer_type: type[T],
+        on_event: Listener | None = None,
+        transcript: str | os.PathLike[str] | None = None,
+    ) -> TypedResult[T]: ...
+
+    async def solve(
+        self,
+        problem: str,
+        *,
+        answer_type: type[Any] | None = None,
+        on_event: Listener | None = None,
+        transcript: str | os.PathLike[str] | None = None,
     ) -> RunResult:
-        """Solve a problem; see :meth:`start` and :meth:`Run.execute` for what they raise."""
-        return await self.start(problem, on_event=on_event, transcript=transcript).execute()
+        """Solve a problem; see :meth:`start` and :meth:`Run.execute` for what they raise.
+
+        Args:
+            problem: what to solve.
+            answer_type: what the answer has to be: a pydantic model, ``list[int]``, ... The
+                problem is followed by the schema of a model. An answer that does not fit is asked
+                for once more, of the same worker; the result is a :class:`TypedResult` then, with
+                the value as ``parsed``.
+            on_event: see :meth:`start`.
+            transcript: see :meth:`start`.
+
+        Raises:
+            AnswerError: there is no answer of the type; its ``result`` holds what was written.
+        """
+        if answer_type is None:
+            return await self.start(problem, on_event=on_event, transcript=transcript).execute()
+        kind: AnswerType[Any] = AnswerType(answer_type)
+        run = self.start(problem, on_event=on_event, transcript=transcript, answer_type=kind)
+        result = await run.execute()
+        fault = kind.fault(result.answer)
+        if result.answer is None or fault is not None:
+            error = AnswerError(
+                f"The run ended ({result.reason}) with the answer {result.answer!r}, which is no "
+                f"{getattr(answer_type, '__name__', answer_type)}, because {fault}: give it more "
+                "time, a Finisher, or another type."
+            )
+            error.result = result
+            raise error
+        return TypedResult.of(result, kind.parse(result.answer))
 
     async def stream(
         self, problem: str, *, transcript: str | os.PathLike[str] | None = None
@@ -189,10 +251,19 @@ class Team:
         if failure:
             raise failure[0]
 
+    @cached_property
+    def _common(self) -> tuple[int, ...]:
+        """The ids that begin the prompts of all problems, as far as can be told from two."""
+        one, other = (self._encode(problem) for problem in ("A", "7"))
+        pairs = takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))
+        return tuple(token for token, _ in pairs)
+
     def _encode(self, problem: str) -> list[int]:
         if not problem.strip():
             raise ProblemError("The problem is empty: give the team something to solve.")
-        system = self.prompt.render(names=list(self.names), layout=self.layout.name)
+        system = self.prompt.render(
+            names=list(self.names), layout=self.layout.name, headings=self.headings
+        )
         tokens = encode_prompt(self.model.tokenizer, system=system, user=problem)
         context = self.model.engine.context_length
         if context is not None and len(tokens) >= context:

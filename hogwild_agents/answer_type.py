@@ -1,0 +1,102 @@
+"""AnswerType: what an answer has to be, as a Python type, by pydantic."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from typing import Any, Generic, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic.errors import PydanticSchemaGenerationError
+
+from hogwild_agents.actions import Conclude, Finish
+from hogwild_agents.errors import ConfigError
+from hogwild_agents.prompt import Prompt
+
+T = TypeVar("T")
+
+MAX_TOKENS = 256
+"""How long the second attempt at an answer may be."""
+
+
+class AnswerType(Generic[T]):
+    """Turns the text in a box into a value.
+
+    JSON is read as JSON. A list may come without its brackets (``7, 12, 3``), and what is no JSON
+    counts as a string, which pydantic turns into a number, a date, ... where the type asks for it.
+
+    Args:
+        type_: any type that pydantic knows: a model, ``list[int]``, ``Literal["yes", "no"]``.
+
+    Raises:
+        ConfigError: pydantic does not know the type.
+    """
+
+    def __init__(self, type_: type[T] | Any) -> None:
+        try:
+            self._adapter: TypeAdapter[T] = TypeAdapter(type_)
+            self._schema: dict[str, Any] = self._adapter.json_schema()
+        except (PydanticSchemaGenerationError, ValueError, TypeError) as error:
+            reason = str(error).partition("\n")[0]
+            raise ConfigError(
+                f"{type_!r} cannot be the type of an answer ({reason}): give a pydantic model or "
+                "another type that pydantic reads from JSON."
+            ) from error
+
+    def parse(self, answer: str) -> T:
+        """Return the value of an answer.
+
+        Raises:
+            ValueError: it has none, because of what the message says.
+        """
+        first: ValidationError | None = None
+        for value in _readings(answer):
+            try:
+                return self._adapter.validate_python(value)
+            except ValidationError as error:
+                first = first or error
+        assert first is not None, "there is the text itself at least"
+        raise ValueError(_say(first))
+
+    def fault(self, answer: str | None) -> str | None:
+        """Return why an answer has no value of the type; None if it has one."""
+        if answer is None:
+            return "there is none"
+        try:
+            self.parse(answer)
+        except ValueError as error:
+            return str(error)
+        return None
+
+    def describe(self, problem: str) -> str:
+        """Return the problem with what the answer has to look like, where that is not plain."""
+        if "properties" not in self._schema and "$defs" not in self._schema:
+            return problem
+        return problem + Prompt.load("answer_format").render(form=self._form)
+
+    def retry(self, answer: Finish, error: str) -> Conclude:
+        """Return what has the author of an answer give it once more."""
+        text = Prompt.load("retry_answer").render(error=error, form=self._form)
+        return Conclude(
+            text=text, worker=answer.author, max_tokens=MAX_TOKENS, reason=answer.reason
+        )
+
+    @property
+    def _form(self) -> str:
+        return f"JSON that fits the schema {json.dumps(self._schema, ensure_ascii=False)}"
+
+
+def _readings(answer: str) -> list[Any]:
+    """Return what a text may mean, the most likely first."""
+    readings: list[Any] = []
+    for text in (answer, f"[{answer}]"):
+        with suppress(ValueError):
+            readings.append(json.loads(text))
+    return [*readings, answer.strip()]
+
+
+def _say(error: ValidationError) -> str:
+    fault = error.errors(include_url=False, include_context=False)[0]
+    place = ".".join(map(str, fault["loc"]))
+    message = fault["msg"][:1].lower() + fault["msg"][1:]
+    return f"{place}: {message}" if place else message

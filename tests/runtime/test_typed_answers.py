@@ -1,0 +1,91 @@
+"""Typed answers: what fits is a value, what doesn't is asked for once more, and then told."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import pytest
+from pydantic import BaseModel
+
+from hogwild_agents import ActionTaken, AnswerError, ConfigError, Event, Prompt, Team, TypedResult
+from hogwild_agents.answer_type import AnswerType
+from hogwild_agents.policies import StopOnAnswer
+from hogwild_agents.testing import scripted_model
+
+pytestmark = pytest.mark.anyio
+PLAIN = Prompt(name="plain", description="", text="Think.")
+
+
+class Point(BaseModel):
+    """A place."""
+
+    x: int
+    y: int
+
+
+def team(*steps: str) -> Team:
+    return Team(
+        scripted_model({"Ada": list(steps)}),
+        workers=["Ada"],
+        policies=[StopOnAnswer()],
+        prompt=PLAIN,
+    )
+
+
+@pytest.mark.parametrize(
+    ("type_", "answer", "value"),
+    [
+        (int, "42", 42),
+        (float, "2.5", 2.5),
+        (str, "a, b", "a, b"),
+        (str, '"quoted"', "quoted"),
+        (list[int], "7, 12, 3", [7, 12, 3]),
+        (list[int], "[7, 12]", [7, 12]),
+        (Literal["yes", "no"], "yes", "yes"),
+        (Point, '{"x": 1, "y": 2}', Point(x=1, y=2)),
+        (bool, "true", True),
+    ],
+)
+def test_an_answer_is_read_as_its_type(type_: type, answer: str, value: object) -> None:
+    assert AnswerType(type_).parse(answer) == value
+
+
+def test_what_no_reading_fits_is_said_in_words() -> None:
+    with pytest.raises(ValueError, match="unable to parse string as an integer"):
+        AnswerType(int).parse("many")
+    assert "field required" in str(AnswerType(Point).fault('{"x": 1}'))
+
+
+def test_a_type_that_pydantic_does_not_know_is_refused() -> None:
+    with pytest.raises(ConfigError, match="cannot be the type of an answer"):
+        AnswerType(type("Odd", (), {}))
+
+
+async def test_a_fitting_answer_is_a_value() -> None:
+    result = await team("I see it. \\boxed{7, 12}").solve("2 + 5?", answer_type=list[int])
+    assert isinstance(result, TypedResult)
+    assert result.parsed == [7, 12]
+    assert (result.answer, result.author, result.reason) == ("7, 12", "Ada", "answer")
+
+
+async def test_an_answer_that_does_not_fit_is_asked_for_once_more() -> None:
+    events: list[Event] = []
+    model = team('It is far. \\boxed{far}', '{"x": 1, "y": 2}}')
+    result = await model.solve("Where?", answer_type=Point, on_event=events.append)
+    assert result.parsed == Point(x=1, y=2)
+    (retry,) = [e for e in events if isinstance(e, ActionTaken) and e.policy == "AnswerType"]
+    assert "cannot be read" in str(retry.action)
+    assert result.texts["Ada"].count("\\boxed{") == 2
+
+
+async def test_a_second_misfit_fails_with_what_was_written() -> None:
+    with pytest.raises(AnswerError, match="which is no int, because") as caught:
+        await team("So. \\boxed{many}", "lots}").solve("How many?", answer_type=int)
+    assert "many" in caught.value.result.texts["Ada"]
+
+
+async def test_a_model_is_described_to_the_workers_and_plain_types_are_not() -> None:
+    seen = AnswerType(Point).describe("Where?")
+    assert seen.startswith("Where?")
+    assert '"properties"' in seen
+    assert AnswerType(list[int]).describe("Where?") == "Where?"
