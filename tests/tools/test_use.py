@@ -17,6 +17,7 @@ from hogwild_agents.policy import Policy
 from hogwild_agents.tool_use import describe_tools
 from hogwild_agents.tools import Tool
 from hogwild_agents.worker import Worker
+from tests.runtime.book import check_feeds
 from tests.runtime.rig import (
     PROBLEM,
     Play,
@@ -337,7 +338,11 @@ async def test_a_thread_at_work_holds_up_nobody() -> None:
 
 
 @pytest.mark.parametrize("layout", ["combined", "contiguous", "interleaved"])
-async def test_steps_and_tools_of_several_workers_go_together(layout: str) -> None:
+async def test_steps_and_tools_of_several_workers_go_together(
+    layout: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The book knows of roles, but not of what is told of tools.
+    monkeypatch.setattr("hogwild_agents.team.describe_tools", lambda model, tools: "")
     workers = [
         Caller("Alice", 'One.\n\n@add {"a": 1}', STOP, "Two.\n\nThree", tools=[add]),
         steps_of("Bob", [3, 5]),
@@ -349,6 +354,7 @@ async def test_steps_and_tools_of_several_workers_go_together(layout: str) -> No
     assert "Result of shout: X\ny.\n\n**Carol [2]:** " in record.result.texts["Carol"]
     steps = [(e.worker, e.step) for e in record.told(StepEnded)]
     assert steps.count(("Alice", 2)) == 1
+    check_feeds(record)
 
 
 # -- what ends it
