@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-from hogwild_agents import Action, Finish, Policy, TokensWritten, find_boxed
+from hogwild_agents import Finish, Policy, TokensWritten
+from hogwild_agents.policies.boxes import Boxes
 
 
 class StopOnAnswer(Policy):
@@ -15,19 +14,15 @@ class StopOnAnswer(Policy):
     none either. When several workers complete a box in one tick, the first in the team's order is
     taken.
 
-    Helps always. Decides per run. Source: Hogwild! Inference, section 4 (their code looks at step
-    ends only, and finds boxes of the prompt too).
+    Helps always, but where answers are to be compared (:class:`StopOnAgreement`,
+    :class:`MajorityVote`). Decides per run. Source: Hogwild! Inference, section 4 (their code looks
+    at step ends only, and finds boxes of the prompt too).
     """
 
     def __init__(self) -> None:
-        self._texts: dict[str, str] = {}
+        self._boxes = Boxes()
 
-    async def on_tokens_written(self, event: TokensWritten) -> Iterable[Action]:
+    async def on_tokens_written(self, event: TokensWritten) -> Finish | None:
         """Look for a box that has just been closed."""
-        if event.source == "forced":
-            self._texts[event.worker] = ""
-            return ()
-        text = self._texts.get(event.worker, "") + event.text
-        self._texts[event.worker] = text
-        answer = find_boxed(text) if "}" in event.text else None
-        return [Finish(answer=answer, author=event.worker)] if answer else ()
+        answer = self._boxes.push(event)
+        return None if answer is None else Finish(answer=answer, author=event.worker)

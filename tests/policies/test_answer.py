@@ -125,7 +125,7 @@ def test_it_makes_no_difference_how_the_text_is_cut(parts: list[str]) -> None:
             event = TokensWritten(
                 worker="A", step=1, tick=1, tokens=(1,), text=piece, source="sampled"
             )
-            for action in await policy.on_tokens_written(event):
+            if (action := await policy.on_tokens_written(event)) is not None:
                 return action
         return None
 
