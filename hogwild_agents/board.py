@@ -131,11 +131,11 @@ class Board:
         return [*kept, BlockSlice(author.own, end)]
 
     def spoken(self, place: Place) -> list[ViewEntry]:
-        """Return what people have said to a worker, in layouts that move nothing."""
+        """Return what people have said to a worker (or a person), where nothing moves."""
         return [
             entry
             for other in self.places
-            if other.speaks and self.sees(place.name, other.name)
+            if other.speaks and other is not place and self.sees(place.name, other.name)
             for entry in self._said(other, place.name)
         ]
 

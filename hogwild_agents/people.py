@@ -59,33 +59,37 @@ class Person:
         self._layout = layout
         self._new_block = new_block
         self._book = book
-        self._queue: deque[tuple[Speech, Seat]] = deque()
-        self._speaking = False
+        self._queue: deque[Speech] = deque()
+        self._seat: Seat | None = None  # while there is something to say
 
     def add(self, speech: Speech, join: Callable[[Callable[[Commit], None]], Seat]) -> bool:
         """Note what is to be said with the next tick, which from now on waits for it.
+
+        Of several things said between two ticks, each but the first takes a tick of its own.
 
         Returns:
             whether nobody calls :meth:`speak` yet.
         """
         self.spoken = speech.step
         self.text += speech.text
-        self._queue.append((speech, join(self._committed)))
-        begins, self._speaking = not self._speaking, True
-        return begins
+        self._queue.append(speech)
+        if self._seat is not None:
+            return False
+        self._seat = join(self._committed)
+        return True
 
     async def speak(self) -> None:
         """Feed what is to be said, one speech a tick."""
+        seat = self._seat
+        assert seat is not None, "there is something to say"
         try:
             while self._queue:
-                speech, seat = self._queue.popleft()
-                with seat:
-                    feeds, moves = self._feeds(speech)
-                    await seat.submit(*feeds, then=moves)
+                feeds, moves = self._feeds(self._queue.popleft())
+                await seat.submit(*feeds, then=moves)
         finally:
-            self._speaking = False
-            while self._queue:
-                self._queue.popleft()[1].leave()
+            self._seat = None
+            self._queue.clear()
+            seat.leave()
 
     def _feeds(self, speech: Speech) -> tuple[list[TickFeed], tuple[Move, ...]]:
         place = self.place
