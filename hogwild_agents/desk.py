@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -98,7 +98,7 @@ class Desk:
     @property
     def waits(self) -> bool:
         """Whether it does wait for that."""
-        return self._waits
+        return self._waits and self.held
 
     def hold(self) -> None:
         """Let it wait before it feeds next."""
@@ -116,7 +116,9 @@ class Desk:
             self._resumed = None
 
     async def until_resumed(self) -> None:
-        """Wait, owing no feed, while it is held."""
+        """Wait, owing no feed, while it is held; a step that has ended is fed to its end before."""
+        if self.held and self.draft.step_ended:
+            await self._hand_in_end()
         while self._resumed is not None:
             self._waits = True
             try:
@@ -189,20 +191,43 @@ class Desk:
         return {name: text for name, text in self._thinking.texts.items() if name != self.name}
 
     async def _hand_in(self, sampler: Sampler | None) -> Sampled | None:
+        """Feed what is pending, ask what is to be asked, and copy what is to be copied."""
+        forks, self.forks = self.forks, []
+        probes, self.probes = self.probes, []
+        askings = [self._thinking.asking(self, probe) for probe in probes]
+        try:
+            self._scratch = {block for asking in askings for block in asking.blocks}
+            count, result = await self._submit(sampler, askings, forks)
+        finally:
+            self._thinking.discard(self._scratch)
+        for spawn, block in zip(forks, result.forked, strict=True):
+            await self._thinking.join_fork(spawn, self, block)
+        await self._tell(askings, result, count)
+        return result.sampled[count - 1]
+
+    async def _hand_in_end(self) -> None:
+        """Feed the end of a step alone."""
+        await self._submit(None, [], [], ending=True)
+        await self._thinking.handled(self)
+
+    async def _submit(
+        self,
+        sampler: Sampler | None,
+        askings: Sequence[Asking],
+        forks: Sequence[Spawn],
+        *,
+        ending: bool = False,
+    ) -> tuple[int, TickResult]:
+        """Take part in the next tick; return how many feeds were the worker's own."""
         if self._busy:
             raise UsageError(
                 f"{self.name} waits for a tick already: let one task of a worker write at a time."
             )
         self._busy = True
-        askings: list[Asking] = []
-        forks, self.forks = self.forks, []
         try:
             if self._lost:  # only when that tick is over we know what is in the cache
                 await self.seat.submit()
-            feeds, moves = self.draft.feeds(sampler)
-            askings = [self._thinking.asking(self, probe) for probe in self.probes]
-            self.probes = []
-            self._scratch = {block for asking in askings for block in asking.blocks}
+            feeds, moves = self.draft.feeds(sampler, ending=ending)
             asked = [feed for asking in askings for feed in asking.feeds]
             own = self.draft.place.own
             copies = [Fork(source=own, name=f"{spawn.worker.name} [1]") for spawn in forks]
@@ -216,14 +241,10 @@ class Desk:
             raise
         finally:
             self._busy = self._awaits = False
-            self._thinking.discard(self._scratch)
         self._lost = False
-        for spawn, block in zip(forks, result.forked, strict=True):
-            await self._thinking.join_fork(spawn, self, block)
-        await self._tell(askings, result, len(feeds))
-        return result.sampled[len(feeds) - 1]
+        return len(feeds), result
 
-    async def _tell(self, askings: list[Asking], result: TickResult, start: int) -> None:
+    async def _tell(self, askings: Sequence[Asking], result: TickResult, start: int) -> None:
         for asking in askings:
             stop = start + len(asking.feeds)
             await self._thinking.answered(asking.probe, asking.verdict(result.scores[start:stop]))

@@ -173,20 +173,35 @@ class Draft:
         """Append a token that the model chose to the current step, come what may."""
         return self._append([token], self._stream.push([token]), "sampled")
 
-    def feeds(self, sampler: Sampler | None) -> tuple[list[TickFeed], tuple[Move, ...]]:
+    @property
+    def step_ended(self) -> bool:
+        """Whether a step has ended whose last token is not fed yet."""
+        if self._layout.steps_move:
+            return self._turning or bool(self._closing)
+        return bool(self.place.ends) and self.place.ends[-1][1] > len(self.place.own)
+
+    def feeds(
+        self, sampler: Sampler | None, *, ending: bool = False
+    ) -> tuple[list[TickFeed], tuple[Move, ...]]:
         """Return the feeds of the next tick, and what moves after it.
 
         A step that has ended stands in the history from here on, in everybody's view.
+
+        Args:
+            sampler: samples what follows.
+            ending: feed no more than the end of a step, and leave something to sample after.
         """
         self._taken = False
         if self._turning:
             self._turn()
-        place, closing = self.place, self.place.closing
+        place, closing, own = self.place, self.place.closing, self._own
+        if ending:
+            own = [] if self._layout.steps_move else own[:-1]
         feeds = []
         if closing is not None and self._closing:
             feeds.append(self._feed(closing, self._closing, None))
-        if self._own:
-            feeds.append(self._feed(place.own, self._own, sampler))
+        if own:
+            feeds.append(self._feed(place.own, own, sampler))
         moves = () if closing is None else (Move(source=closing, target=self._board.history),)
         return feeds, moves
 

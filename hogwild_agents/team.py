@@ -106,6 +106,7 @@ class Team:
             encode=self.model.encode,
             encode_problem=self._encode,
             describe_tools=partial(describe_tools, self.model),
+            common=self._common,
         )
 
     def say(

@@ -1,0 +1,147 @@
+"""People speak in mid-run: those they mean see it at the next tick, in every layout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from hogwild_agents import (
+    ClosedError,
+    Limits,
+    Policy,
+    Prompt,
+    Run,
+    Team,
+    TickEnded,
+    UsageError,
+    Worker,
+    WorkerJoined,
+)
+from hogwild_agents.testing import Recorder, scripted_model
+
+pytestmark = pytest.mark.anyio
+PLAIN = Prompt(name="plain", description="", text="Think.")
+LAYOUTS = ["combined", "contiguous", "interleaved", "isolated"]
+
+
+def seen_by(views: dict[str, list[str]], name: str) -> Callable[[str], str]:
+    """A script that notes what its worker sees, in short steps."""
+
+    def write(view: str) -> str:
+        views[name].append(view)
+        return "Hm.\n\n"
+
+    return write
+
+
+async def converse(layout: str, *speeches: tuple[Any, ...]) -> tuple[Any, dict[str, list[str]]]:
+    """Two workers think; after the second tick somebody speaks."""
+    views: dict[str, list[str]] = {"Ada": [], "Bob": []}
+    model = scripted_model({name: [seen_by(views, name)] * 12 for name in views})
+    team = Team(
+        model, workers=["Ada", "Bob"], layout=layout, prompt=PLAIN, limits=Limits(ticks=50)
+    )
+
+    def listen(event: Any) -> None:
+        if isinstance(event, TickEnded) and event.tick == 2:
+            for speech in speeches:
+                run.say(*speech)
+
+    run = team.start("What now?", on_event=listen)
+    return await run.execute(), views
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+async def test_what_is_said_is_seen_by_all(layout: str) -> None:
+    result, views = await converse(layout, ("It is Monday.",))
+    text = "**User [1]:** It is Monday.\n\n"
+    assert result.texts["User"] == text
+    assert [step.text for step in result.steps if step.worker == "User"] == [text]
+    for seen in views.values():
+        assert text in seen[-1]
+        assert text not in seen[0]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+async def test_what_is_said_to_one_is_seen_by_that_one(layout: str) -> None:
+    _, views = await converse(layout, ("For all.",), ("A secret.", "Ada"), ("And again.",))
+    assert "A secret." in views["Ada"][-1]
+    assert not any("A secret." in view for view in views["Bob"])
+    for seen in views.values():
+        assert "For all." in seen[-1]
+        assert "And again." in seen[-1]
+
+
+async def test_a_person_joins_once_and_policies_hear_it() -> None:
+    class Clerk(Policy):
+        async def on_tick_ended(self, event: TickEnded) -> None:
+            if event.tick in (2, 5):
+                runs[0].say(f"Tick {event.tick}.", speaker="Boss")
+
+    runs: list[Run] = []
+
+    def keep(policy: Clerk) -> Clerk:
+        policy.decides = "team"
+        return policy
+
+    recorder = Recorder()
+    team = Team(
+        scripted_model({"Ada": "Let me think about that for a while."}),
+        workers=["Ada"],
+        policies=[keep(Clerk()), recorder],
+        prompt=PLAIN,
+        limits=Limits(ticks=20),
+    )
+    runs.append(team.start("What now?"))
+    result = await runs[0].execute()
+    assert result.texts["Boss"] == "**Boss [1]:** Tick 2.\n\n**Boss [2]:** Tick 5.\n\n"
+    assert [event.worker for event in recorder.of(WorkerJoined)] == ["Boss"]
+
+
+async def test_wrong_speech_is_refused_and_nothing_is_said() -> None:
+    errors: list[str] = []
+
+    def listen(event: Any) -> None:
+        if isinstance(event, TickEnded) and event.tick == 2:
+            for speech in [("  ",), ("Hi", "Zoe"), ("Hi", ())]:
+                with pytest.raises(UsageError) as caught:
+                    run.say(*speech)
+                errors.append(str(caught.value))
+            with pytest.raises(UsageError, match="A worker is called 'Ada'"):
+                run.say("Hi", speaker="Ada")
+
+    team = Team(
+        scripted_model({"Ada": "Let me think."}),
+        workers=["Ada"],
+        prompt=PLAIN,
+        limits=Limits(ticks=9),
+    )
+    run = team.start("What now?", on_event=listen)
+    with pytest.raises(ClosedError):
+        run.say("Too early.")
+    result = await run.execute()
+    assert set(result.texts) == {"Ada"}
+    assert len(errors) == 3
+    with pytest.raises(ClosedError):
+        team.say("Too late.")
+
+
+async def test_a_team_speaks_to_its_run() -> None:
+    team = Team(
+        scripted_model({"Ada": "Let me think about that."}),
+        workers=[Worker("Ada")],
+        prompt=PLAIN,
+        limits=Limits(ticks=15),
+    )
+    said = False
+
+    def listen(event: Any) -> None:
+        nonlocal said
+        if isinstance(event, TickEnded) and not said:
+            said = True
+            team.say("Hurry up.")
+
+    result = await team.solve("What now?", on_event=listen)
+    assert result.texts["User"].endswith("Hurry up.\n\n")
