@@ -86,7 +86,7 @@ _HOMES = {
     ),
     "limits": ("Limits",),
     "models": ("LanguageModel", "load_model"),
-    "policy": ("Observer", "Policy"),
+    "policy": ("Answer", "Observer", "Policy"),
     "policy_function": ("controller", "observer"),
     "prompt": ("Prompt", "available_prompts"),
     "result": ("RunResult", "Step", "TypedResult"),

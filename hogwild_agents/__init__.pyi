@@ -91,6 +91,7 @@ from hogwild_agents.models import (
     load_model as load_model,
 )
 from hogwild_agents.policy import (
+    Answer as Answer,
     Observer as Observer,
     Policy as Policy,
 )

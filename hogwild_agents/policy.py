@@ -39,8 +39,8 @@ class Policy:
 
     Attributes:
         decides: what one copy decides for. ``"run"``: there is one for each run. ``"worker"``: one
-            for each worker (``self.worker``), which hears only of that worker and of what concerns
-            the whole run. ``"team"``: the very object, shared by all runs of the team.
+            for each worker (``self.own_worker``), which hears only of that worker and of what
+            concerns the whole run. ``"team"``: the very object, shared by all runs of the team.
         timeout: how many seconds a handler may take, None for ever. It can cut off only what
             awaits: a handler that computes without end blocks the event loop.
         enabled: whether the policy is asked at all; ``Run.switch`` changes it in mid-run.
@@ -73,7 +73,7 @@ class Policy:
         return self._run
 
     @property
-    def worker(self) -> str:
+    def own_worker(self) -> str:
         """The worker that this copy decides for.
 
         Raises:

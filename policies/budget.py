@@ -90,4 +90,4 @@ class WorkerBudget(Policy):
 
     @property
     def _budget(self) -> int | None:
-        return self._tokens if isinstance(self._tokens, int) else self._tokens.get(self.worker)
+        return self._tokens if isinstance(self._tokens, int) else self._tokens.get(self.own_worker)

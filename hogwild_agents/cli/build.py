@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from logging import ERROR
@@ -36,7 +36,22 @@ STAGES = {
     "weights": "weights",
     "check": "comparing its logits with the plain forward’s",
 }
-POLICIES = ("redundancy-check", "stop-on-answer", "finisher")
+POLICIES = {
+    "redundancy-check": "RedundancyCheck",
+    "stop-on-answer": "StopOnAnswer",
+    "finisher": "Finisher",
+    "stop-on-agreement": "StopOnAgreement",
+    "majority-vote": "MajorityVote",
+    "self-consistency": "SelfConsistency",
+    "skeleton-of-thought": "SkeletonOfThought",
+    "turn-taking": "TurnTaking",
+    "debate": "Debate",
+    "devils-advocate": "DevilsAdvocate",
+    "moderator": "Moderator",
+    "loop-breaker": "LoopBreaker",
+    "spawn-on-demand": "SpawnOnDemand",
+}
+"""Those that need no arguments of their own, by their names in a config."""
 
 
 @contextmanager
@@ -94,14 +109,18 @@ def build_team(
 
 def build_policies(config: RunConfig) -> list[Policy]:
     """Return the policies that a config names, in its order."""
-    from hogwild_agents.policies import Finisher, RedundancyCheck, StopOnAnswer
+    from hogwild_agents import policies
 
-    known: dict[str, Callable[[], Policy]] = {
-        "redundancy-check": lambda: RedundancyCheck(every=config.check_every),
-        "stop-on-answer": StopOnAnswer,
-        "finisher": lambda: Finisher(max_tokens=config.max_answer_tokens),
+    options: dict[str, dict[str, int]] = {
+        "redundancy-check": {"every": config.check_every},
+        "finisher": {"max_tokens": config.max_answer_tokens},
     }
-    return [known[name]() if name in known else _imported(name) for name in config.policies]
+    return [
+        getattr(policies, POLICIES[name])(**options.get(name, {}))
+        if name in POLICIES
+        else _imported(name)
+        for name in config.policies
+    ]
 
 
 def check_policies(config: RunConfig) -> None:

@@ -15,9 +15,21 @@ from tests.packaging.source_tree import PACKAGE, PACKAGE_DIRS, ROOT
 PUBLIC = {
     # actions
     "Action",
+    "Ban",
+    "Bias",
+    "ChangeSampling",
     "Conclude",
+    "Dismiss",
+    "EndStep",
     "Finish",
+    "Forget",
+    "Hide",
+    "Park",
+    "Probe",
+    "Resume",
     "Say",
+    "Show",
+    "Spawn",
     # answers
     "find_boxed",
     # coordinator
@@ -37,6 +49,7 @@ PUBLIC = {
     "ViewEntry",
     "sample",
     # errors
+    "AnswerError",
     "CacheFullError",
     "ChatTemplateError",
     "ClosedError",
@@ -59,11 +72,13 @@ PUBLIC = {
     "Event",
     "LimitReached",
     "PolicyFailed",
+    "ProbeAnswered",
     "RunEnded",
     "RunStarted",
     "StepEnded",
     "TickEnded",
     "TokensWritten",
+    "WorkerJoined",
     "WorkerLeft",
     # layouts
     "Board",
@@ -80,15 +95,23 @@ PUBLIC = {
     "LanguageModel",
     "load_model",
     # policy
+    "Answer",
     "Observer",
     "Policy",
+    # policy_function
+    "controller",
+    "observer",
     # prompt
     "Prompt",
+    "available_prompts",
     # result
     "RunResult",
     "Step",
+    "TypedResult",
     # run
     "Run",
+    # run_view
+    "RunView",
     # statistics
     "Statistics",
     # team
@@ -104,7 +127,24 @@ PUBLIC = {
     "Worker",
 }
 
-POLICIES = {"Finisher", "RedundancyCheck", "StopOnAnswer", "paper_policies"}
+POLICIES = {
+    "Debate",
+    "DevilsAdvocate",
+    "Finisher",
+    "LoopBreaker",
+    "MajorityVote",
+    "Moderator",
+    "RedundancyCheck",
+    "SelfConsistency",
+    "SkeletonOfThought",
+    "SpawnOnDemand",
+    "StopOnAgreement",
+    "StopOnAnswer",
+    "TurnTaking",
+    "WorkerBudget",
+    "normalise_answer",
+    "paper_policies",
+}
 
 
 def test_public_names_are_these() -> None:

@@ -40,9 +40,7 @@ async def converse(layout: str, *speeches: tuple[Any, ...]) -> tuple[Any, dict[s
     """Two workers think; after the second tick somebody speaks."""
     views: dict[str, list[str]] = {"Ada": [], "Bob": []}
     model = scripted_model({name: [seen_by(views, name)] * 12 for name in views})
-    team = Team(
-        model, workers=["Ada", "Bob"], layout=layout, prompt=PLAIN, limits=Limits(ticks=50)
-    )
+    team = Team(model, workers=["Ada", "Bob"], layout=layout, prompt=PLAIN, limits=Limits(ticks=50))
 
     def listen(event: Any) -> None:
         if isinstance(event, TickEnded) and event.tick == 2:
@@ -105,9 +103,11 @@ async def test_wrong_speech_is_refused_and_nothing_is_said() -> None:
 
     def listen(event: Any) -> None:
         if isinstance(event, TickEnded) and event.tick == 2:
-            for speech in [("  ",), ("Hi", "Zoe"), ("Hi", ())]:
+            wrong: list[tuple[str, str | tuple[str, ...] | None]]
+            wrong = [("  ", None), ("Hi", "Zoe"), ("Hi", ())]
+            for text, to in wrong:
                 with pytest.raises(UsageError) as caught:
-                    run.say(*speech)
+                    run.say(text, to)
                 errors.append(str(caught.value))
             with pytest.raises(UsageError, match="A worker is called 'Ada'"):
                 run.say("Hi", speaker="Ada")

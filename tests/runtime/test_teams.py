@@ -270,9 +270,15 @@ def test_layouts_say_what_they_are() -> None:
 
 
 def board_of(*workers: str) -> Board:
-    shared = ("prompt", "past", "others", "own", "unfinished", "history")
-    places = [Place(name, CacheBlock(f"{name}1")) for name in workers]
-    return Board(**{name: CacheBlock(name) for name in shared}, places=places)
+    return Board(
+        prompt=CacheBlock("prompt"),
+        past=CacheBlock("past"),
+        others=CacheBlock("others"),
+        own=CacheBlock("own"),
+        unfinished=CacheBlock("unfinished"),
+        history=CacheBlock("history"),
+        places=[Place(name, CacheBlock(f"{name}1")) for name in workers],
+    )
 
 
 def names(view: Sequence[ViewEntry]) -> str:

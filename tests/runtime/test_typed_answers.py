@@ -70,7 +70,7 @@ async def test_a_fitting_answer_is_a_value() -> None:
 
 async def test_an_answer_that_does_not_fit_is_asked_for_once_more() -> None:
     events: list[Event] = []
-    model = team('It is far. \\boxed{far}', '{"x": 1, "y": 2}}')
+    model = team("It is far. \\boxed{far}", '{"x": 1, "y": 2}}')
     result = await model.solve("Where?", answer_type=Point, on_event=events.append)
     assert result.parsed == Point(x=1, y=2)
     (retry,) = [e for e in events if isinstance(e, ActionTaken) and e.policy == "AnswerType"]

@@ -23,7 +23,6 @@ from hogwild_agents.actions import (
     Resume,
     Say,
     Show,
-    Spawn,
 )
 from hogwild_agents.coordinator import Commit, Forked, Move
 from hogwild_agents.engine import CacheBlock, Engine, Feed, SamplingParams

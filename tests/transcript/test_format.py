@@ -142,7 +142,8 @@ def test_a_spawned_worker_comes_back_as_far_as_any_worker_goes(tmp_path: Path) -
         writer.header(make_header())
         writer.event(spawned)
     (back,) = read_transcript(tmp_path / "t.jsonl", allow_partial=True).events()
-    assert isinstance(back, events.ActionTaken) and isinstance(back.action, actions.Spawn)
+    assert isinstance(back, events.ActionTaken)
+    assert isinstance(back.action, actions.Spawn)
     assert back.action.fork_of == "Bob"
     names = ("name", "role", "public_role", "problem", "seed", "sampling", "sees", "seen_by")
     assert all(getattr(back.action.worker, n) == getattr(worker, n) for n in names)
