@@ -75,6 +75,14 @@ class BlockSlice:
         stop = len(self.block) if self.stop is None else self.stop
         return max(0, stop - self.start)
 
+    def __getitem__(self, part: slice) -> BlockSlice:
+        """Return a view entry for a part of the part; without a stop it ends as this one does."""
+        if getattr(part, "step", 0) not in (None, 1):
+            raise FeedError(f"A block is sliced as block[start:stop], not as block[{part!r}].")
+        start, stop, _ = part.indices(len(self))
+        end = self.stop if part.stop is None else self.start + max(start, stop)
+        return BlockSlice(self.block, self.start + start, end)
+
     def __bool__(self) -> bool:
         return True
 

@@ -599,3 +599,14 @@ def test_an_engine_describes_its_model(engine: Engine) -> None:
     assert engine.device.type == "cpu"
     assert "LlamaForCausalLM" in repr(engine)
     assert Oracle(LLAMA).layers == engine.model.config.num_hidden_layers
+
+
+def test_a_part_of_a_part_is_a_part_of_the_block() -> None:
+    block = CacheBlock("text")
+    block._tokens = list(range(10))
+    assert block[2:8][1:3] == block[3:5]
+    assert block[2:8][4:] == block[6:8]
+    assert block[2:][3:] == block[5:]
+    assert len(block[2:8][5:1]) == 0
+    with pytest.raises(FeedError, match="is sliced as"):
+        block[2:8][::2]
