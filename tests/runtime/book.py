@@ -189,9 +189,13 @@ def check_feeds(record: Play, problem: str = PROBLEM) -> Ledger:
 
 
 def check_opening(record: Play, book: Book, ledger: Ledger) -> None:
-    """The prompt and the headings are fed alone, a role behind the prompt."""
-    alone = {"prompt": book.prompt, "past": book.past, "others": book.others}
+    """The prompt and the headings are fed alone, a role behind the prompt.
+
+    The prompt may be in two blocks, of which other runs could share the first.
+    """
+    alone = {"past": book.past, "others": book.others}
     alone |= {"own": book.own, "unfinished": book.unfinished}
+    prompts = [["prompt"], ["prompt, common part", "prompt"]]
     for commit in record.commits:
         if commit.seat:
             continue
@@ -199,10 +203,14 @@ def check_opening(record: Play, book: Book, ledger: Ledger) -> None:
         ledger.feed(commit.feeds)
         for feed in commit.feeds:
             name = feed.block.name
-            if name in alone:
+            seen = [entry.name for entry in feed.view if isinstance(entry, CacheBlock)]
+            if name in alone or name == "prompt, common part":
                 assert feed.view == (feed.block,)
+            elif name == "prompt":
+                assert seen in prompts
             else:
-                assert [entry.name for entry in feed.view] == ["prompt", name]  # type: ignore[union-attr]
+                assert seen in [[*prompt, name] for prompt in prompts]
+    assert ledger.named("prompt, common part") + ledger.named("prompt") == book.prompt
     assert {name: ledger.named(name) for name in alone} == alone
     for worker, tokens in book.roles.items():
         assert ledger.named(f"{worker}'s role") == tokens

@@ -179,11 +179,11 @@ async def test_the_end_of_a_step_is_fed_to_it_while_the_next_one_opens() -> None
         ]
         others = other.feeds[1].block
         assert names_in(closing) == [
-            *("prompt", "past", "history", other.feeds[0].block.name),
+            *("prompt, common part", "prompt", "past", "history", other.feeds[0].block.name),
             *("others", others.name, "unfinished", "own", f"{name} [1]"),
         ]
         assert names_in(opening) == [
-            *("prompt", "past", "history", "Alice [1]", "Bob [1]"),
+            *("prompt, common part", "prompt", "past", "history", "Alice [1]", "Bob [1]"),
             *("others", others.name, "unfinished", "own", f"{name} [2]"),
         ]
 

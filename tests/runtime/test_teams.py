@@ -111,12 +111,13 @@ async def test_the_prompt_names_all_workers() -> None:
     record = await solve(make_team(workers=["Ann", "Bø"], prompt=prompt, layout="contiguous"))
     (started,) = record.told(RunStarted)
     ledger = check_feeds(record)
-    assert "Ann & Bø: contiguous." in record.team.model.decode(ledger.named("prompt"))
+    prompt_ids = ledger.named("prompt, common part") + ledger.named("prompt")
+    assert "Ann & Bø: contiguous." in record.team.model.decode(prompt_ids)
     assert started == RunStarted(
         problem=PROBLEM,
         workers=("Ann", "Bø"),
         layout="contiguous",
-        prompt_tokens=len(ledger.named("prompt")),
+        prompt_tokens=len(prompt_ids),
     )
 
 
