@@ -96,6 +96,7 @@ _HOMES = {
     "team": ("Team",),
     "tools": ("Tool",),
     "transcript": ("Transcript", "read_transcript", "rebuild"),
+    "typing_worker": ("TypingWorker",),
     "worker": ("Token", "Worker"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -128,6 +128,9 @@ from hogwild_agents.transcript import (
     read_transcript as read_transcript,
     rebuild as rebuild,
 )
+from hogwild_agents.typing_worker import (
+    TypingWorker as TypingWorker,
+)
 from hogwild_agents.worker import (
     Token as Token,
     Worker as Worker,

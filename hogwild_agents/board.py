@@ -28,6 +28,8 @@ class Place:
         closing_step: the number of the step in ``closing``.
         closing_length: how long that is with the tokens that are being fed.
         ends: where steps end in ``own``, as (number, position), in layouts that move nothing.
+        ended: the number of the step in ``own``, in layouts that move it, from its end until that
+            is handed in; 0 otherwise.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Place:
     closing_step: int = 0
     closing_length: int = 0
     ends: list[tuple[int, int]] = field(default_factory=list)
+    ended: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +121,17 @@ class Board:
             if other is not place and not other.speaks and self.sees(place.name, other.name)
         ]
 
+    def current(self, author: Place, viewer: Place) -> list[ViewEntry]:
+        """Return the step that an author is at, unless it has just ended and is forgotten."""
+        forgotten = author.ended and not self._keeps(viewer.name, author.name, author.ended)
+        return [] if forgotten else [author.own]
+
     def whole(self, author: Place, viewer: Place) -> list[ViewEntry]:
-        """Return the whole text of an author as a viewer sees it; the end of it is open."""
-        parts = _parts(author)
+        """Return the whole text of an author as a viewer sees it; the end of it is open.
+
+        Of a step that is forgotten, nothing is left but what is being fed of its end.
+        """
+        parts = _parts(author, partial=True)
         kept = self._kept(author.own, parts, viewer.name)
         if kept == [author.own]:
             return kept
@@ -243,15 +254,19 @@ class Board:
         self._pairs = {pair: seen for pair, seen in self._pairs.items() if pair[0] != author}
 
 
-def _parts(place: Place) -> list[_Part]:
-    """Return the finished steps in a block that they never leave, as far as they are fed."""
-    return list(_read_parts(place))
+def _parts(place: Place, *, partial: bool = False) -> list[_Part]:
+    """Return the finished steps in a block that they never leave.
+
+    Only those whose end is fed, or with ``partial`` all of them, as far as they are fed.
+    """
+    return list(_read_parts(place, partial))
 
 
-def _read_parts(place: Place) -> Iterator[_Part]:
-    start = 0
-    for step, stop in place.ends:
-        if stop > len(place.own):
+def _read_parts(place: Place, partial: bool) -> Iterator[_Part]:
+    start, fed = 0, len(place.own)
+    for step, end in place.ends:
+        stop = min(end, fed) if partial else end
+        if stop > fed or stop == start:
             return
         yield _Part(place.name, step, start, stop)
         start = stop

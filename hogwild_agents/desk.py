@@ -68,7 +68,7 @@ class Desk:
         self._awaits = False  # what comes of the tokens in flight
         self._lost = False  # what came of the last tick; it may be under way still
         self._in_flight = 0  # how many tokens are handed in and not yet in the cache
-        self._scratch: set[CacheBlock] = set()  # what the last probes were written to
+        self._scratch: set[CacheBlock] = set()  # what probes were written to
         self.seat = join(worker.name, self._commit)
 
     @property
@@ -136,6 +136,8 @@ class Desk:
         while True:
             await self._thinking.admit(self)
             await self._thinking.empty_inbox(self)
+            if self.held:  # by a policy that heard of what was in the inbox
+                continue
             if not self.blocked:
                 return await self._hand_in(self.sampler)
             await self._hand_in(None)
@@ -191,15 +193,24 @@ class Desk:
         return {name: text for name, text in self._thinking.texts.items() if name != self.name}
 
     async def _hand_in(self, sampler: Sampler | None) -> Sampled | None:
-        """Feed what is pending, ask what is to be asked, and copy what is to be copied."""
+        """Feed what is pending, ask what is to be asked, and copy what is to be copied.
+
+        Where this is cancelled, what would have come of it is asked and copied with the next feed.
+        """
+        self._require_idle()
         forks, self.forks = self.forks, []
         probes, self.probes = self.probes, []
         askings = [self._thinking.asking(self, probe) for probe in probes]
+        scratch = {block for asking in askings for block in asking.blocks}
+        self._scratch = scratch.union(block for block in self._scratch if block.alive)
         try:
-            self._scratch = {block for asking in askings for block in asking.blocks}
             count, result = await self._submit(sampler, askings, forks)
+        except BaseException as error:
+            if not isinstance(error, Exception):
+                self.forks, self.probes = forks + self.forks, probes + self.probes
+            raise
         finally:
-            self._thinking.discard(self._scratch)
+            self._thinking.discard(scratch)
         for spawn, block in zip(forks, result.forked, strict=True):
             await self._thinking.join_fork(spawn, self, block)
         await self._tell(askings, result, count)
@@ -219,10 +230,7 @@ class Desk:
         ending: bool = False,
     ) -> tuple[int, TickResult]:
         """Take part in the next tick; return how many feeds were the worker's own."""
-        if self._busy:
-            raise UsageError(
-                f"{self.name} waits for a tick already: let one task of a worker write at a time."
-            )
+        self._require_idle()
         self._busy = True
         try:
             if self._lost:  # only when that tick is over we know what is in the cache
@@ -243,6 +251,12 @@ class Desk:
             self._busy = self._awaits = False
         self._lost = False
         return len(feeds), result
+
+    def _require_idle(self) -> None:
+        if self._busy:
+            raise UsageError(
+                f"{self.name} waits for a tick already: let one task of a worker write at a time."
+            )
 
     async def _tell(self, askings: Sequence[Asking], result: TickResult, start: int) -> None:
         for asking in askings:

@@ -214,7 +214,7 @@ class Draft:
         """Take back what was handed in, if no tick was closed with it."""
         if not self._taken and self.place.closing is not None:
             self._spare, self.place.own = self.place.own, self.place.closing
-            self.place.closing = None
+            self.place.closing, self.place.ended = None, self.place.closing_step
             self._turning = True
 
     def committed(self, feeds: Sequence[Feed]) -> list[Sequence[Source]]:
@@ -270,12 +270,12 @@ class Draft:
             return
         keep = len(self._own) - last if self._layout.last_token_first else len(self._own)
         self._closing, self._own = self._own[:keep], self._own[keep:]
-        self._turning = True
+        self._turning, self.place.ended = True, self.step
 
     def _turn(self) -> None:
         """Put the step that has ended aside, and go on in a new block."""
-        self._turning = False
         place = self.place
+        self._turning, place.ended = False, 0
         place.closing, place.closing_step = place.own, self.step - 1
         place.closing_length = len(place.own) + len(self._closing)
         self.place.own = self._spare or self._new_block(f"{self.place.name} [{self.step}]")

@@ -136,7 +136,7 @@ class Combined(_Stepwise):
 
     def view(self, board: Board, place: Place, block: CacheBlock) -> Sequence[ViewEntry]:
         """See :meth:`Layout.view`."""
-        others = [[other.own] for other in board.seen_by(place)]
+        others = [board.current(other, place) for other in board.seen_by(place)]
         return [*_past(board, place, block), *_others(board, others), board.own, block]
 
 

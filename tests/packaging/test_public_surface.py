@@ -122,6 +122,8 @@ PUBLIC = {
     "Transcript",
     "read_transcript",
     "rebuild",
+    # typing_worker
+    "TypingWorker",
     # worker
     "Token",
     "Worker",

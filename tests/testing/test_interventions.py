@@ -128,16 +128,29 @@ async def test_a_ban_holds_the_script_up_until_it_is_over() -> None:
     assert b"-" not in sampled[3:8]
 
 
+async def spawned(fork_of: str | None, **options: Any) -> dict[str, str]:
+    recorder = Recorder()
+    plan: dict[int, Sequence[Action]] = {4: [Spawn(worker=Worker("Carol"), fork_of=fork_of)]}
+    scripts = {"Alice": ALICE, "Bob": BOB, "Carol": ["I am new.\n\n", "So it is."]}
+    await solve(scripts, policies=[At(plan)], record=recorder, **options)
+    return recorder.texts()
+
+
 @pytest.mark.parametrize("layout", list(LAYOUTS))
 async def test_a_worker_that_joins_has_a_script(layout: str) -> None:
-    recorder = Recorder()
-    plan: dict[int, Sequence[Action]] = {4: [Spawn(worker=Worker("Carol"))]}
-    scripts = {"Alice": ALICE, "Bob": BOB, "Carol": ["I am new.\n\n", "So it is."]}
-    await solve(scripts, policies=[At(plan)], record=recorder, layout=layout)
-    assert recorder.texts() == {
+    assert await spawned(None, layout=layout) == {
         "Alice": text("Alice", *ALICE),
         "Bob": text("Bob", BOB),
         "Carol": text("Carol", "I am new.\n\n", "So it is."),
+    }
+
+
+@pytest.mark.parametrize("layout", list(LAYOUTS))
+async def test_a_fork_has_a_script_of_its_own(layout: str) -> None:
+    assert await spawned("Alice", layout=layout) == {
+        "Alice": text("Alice", *ALICE),
+        "Bob": text("Bob", BOB),
+        "Carol": "I am new.\n\n**Carol [2]:** So it is.",
     }
 
 
