@@ -158,6 +158,13 @@ class Thinking:
     async def _live(self, desk: Desk, first: Sequence[TickFeed] = ()) -> None:
         """Let one worker live; what it raises concerns it alone, unless the whole run is broken."""
         try:
+            await self._live_and_leave(desk, first)
+        finally:  # also when cancelled: others who shield themselves wait for their turns
+            desk.leave()
+        self.waiting()
+
+    async def _live_and_leave(self, desk: Desk, first: Sequence[TickFeed]) -> None:
+        try:
             with desk.scope:
                 # Also without feeds: so the first turns come in worker order.
                 await desk.seat.submit(*first)
@@ -169,8 +176,6 @@ class Thinking:
                 await self._see_off(desk)
         except Exception as error:
             self._failed(desk, error)
-        desk.leave()
-        self.waiting()
 
     async def _see_off(self, desk: Desk) -> None:
         """Tell that a worker is done, and feed what it has written."""

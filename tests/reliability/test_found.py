@@ -1,0 +1,38 @@
+"""Schedules that once went wrong, each cut down to what it takes."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.reliability.checks import check
+from tests.reliability.schedule import Member, Op, Schedule
+from tests.reliability.stage import perform
+
+TWO = (Member(), Member())
+SHIELDED = Member(acts=(("shield", 0), ("wait", 2)))
+
+FOUND = {
+    "two speeches by one person between two ticks waited for each other": Schedule(
+        ops=(Op(2, "speak", by="inside"), Op(2, "speak to some", by="inside")),
+    ),
+    "a person stood in its own view twice where steps don't move": Schedule(
+        layout="contiguous", ops=(Op(2, "speak", by="inside"), Op(5, "speak", by="inside"))
+    ),
+    "a shielded worker waited for its turn behind one that was cancelled": Schedule(
+        team=(Member(), SHIELDED), ops=(Op(1, "stop", moment="written", by="inside"),)
+    ),
+    "a fork was lost with a call of its source that was cancelled": Schedule(
+        team=(Member(acts=(("think", 0), ("cancel", 1))), Member()),
+        ops=(Op(1, "fork", moment="written", by="minder"),),
+    ),
+    "a question was lost with a call that was cancelled": Schedule(
+        team=(Member(acts=(("think", 0), ("cancel", 1))), Member()),
+        ops=(Op(1, "probe", moment="written", by="minder"),),
+    ),
+}
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize("name", FOUND)
+def test_found(name: str, backend: str) -> None:
+    check(perform(FOUND[name], backend))
