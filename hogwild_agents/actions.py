@@ -110,7 +110,7 @@ class Park:
 
 @dataclass(frozen=True, kw_only=True)
 class Resume:
-    """Let a parked worker go on; one that is not parked goes on as it does.
+    """Let a parked worker go on; one that is not parked, or has left, stays as it is.
 
     Attributes:
         worker: its name.
@@ -135,7 +135,7 @@ class Spawn:
 
 @dataclass(frozen=True, kw_only=True)
 class Dismiss:
-    """Let a worker leave; what it has written stays visible.
+    """Let a worker leave, if it has not; what it has written stays visible.
 
     Attributes:
         worker: its name.

@@ -60,8 +60,13 @@ def _say(action: act.Say, at: Situation) -> str:
     return _absent(action.worker, at) or _wordless(action.text, "text", at)
 
 
-def _only_worker(action: act.EndStep | act.Park | act.Resume | act.Dismiss, at: Situation) -> str:
+def _only_worker(action: act.EndStep | act.Park, at: Situation) -> str:
     return _absent(action.worker, at)
+
+
+def _even_if_left(action: act.Resume | act.Dismiss, at: Situation) -> str:
+    """Who has left in the same tick needs neither: that is nobody's mistake."""
+    return _missing(action.worker, at)
 
 
 def _ban(action: act.Ban, at: Situation) -> str:
@@ -187,9 +192,9 @@ _CHECKS: Mapping[type, Callable[..., str]] = {
     act.Bias: _bias,
     act.ChangeSampling: _change_sampling,
     act.Park: _only_worker,
-    act.Resume: _only_worker,
+    act.Resume: _even_if_left,
     act.Spawn: _spawn,
-    act.Dismiss: _only_worker,
+    act.Dismiss: _even_if_left,
     act.Hide: _visibility,
     act.Show: _visibility,
     act.Forget: _forget,

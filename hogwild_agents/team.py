@@ -76,7 +76,7 @@ class Team:
         headings: Headings | None = None,
         coordinator: CacheCoordinator | None = None,
     ) -> None:
-        self.model = model
+        self.model = _model(model)
         self.workers = _workers(workers)
         self.layout = _layout(layout)
         self.policies = _policies(policies)
@@ -276,6 +276,16 @@ class Team:
 
     def __repr__(self) -> str:
         return f"Team({self.model.name!r}, {', '.join(self.names)}, {self.layout!r})"
+
+
+def _model(given: object) -> LanguageModel:
+    if isinstance(given, LanguageModel):
+        return given
+    raise ConfigError(
+        f"The model of a team is {given!r}, which is no loaded one: give load_model({given!r})."
+        if isinstance(given, str)
+        else f"The model of a team is {given!r}: give what load_model() returns."
+    )
 
 
 def _workers(given: Iterable[str | Worker]) -> tuple[Worker, ...]:

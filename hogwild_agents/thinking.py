@@ -380,7 +380,7 @@ class Thinking:
     async def _take(self, proposal: Proposal, event: ev.Event) -> None:
         wrong = fault(proposal.action, event, self.situation())
         if wrong:
-            raise PolicyError(f"{proposal.source} {wrong}.")
+            raise PolicyError(f"{proposal.source} ({type(proposal.action).__name__}) {wrong}.")
         if self._ending.outcome is not None:
             return  # the run is ending already
         action, tick = proposal.action, self.clock.ticks
@@ -424,7 +424,8 @@ class Thinking:
 
     def dismiss(self, desk: Desk) -> None:
         """Cancel a worker, once all that is to be told of this moment is told."""
-        self._dismissed.append(desk)
+        if not desk.left:
+            self._dismissed.append(desk)
 
     def _let_go(self) -> None:
         dismissed, self._dismissed = self._dismissed, []
@@ -555,7 +556,10 @@ class Thinking:
 
     def _require_thinking(self) -> TaskGroup:
         if self._group is None or self._ending.over:
-            raise ClosedError("The run is not thinking: do that while it is under way.")
+            when = "any more" if self._board is not None else "yet"
+            raise ClosedError(
+                f"The run is not thinking {when}: do that between its RunStarted and RunEnded."
+            )
         return self._group
 
     def _seat(self, worker: Worker, place: Place) -> Desk:

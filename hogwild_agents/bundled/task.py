@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,6 +20,7 @@ MAX_VALUE = 30
 _MAX_FIRST = 15
 _MAX_TERM = 9
 _HELD_OUT_SHARE = 16  # one problem in 16 is held out
+_PROBLEM = re.compile(rf"Tasks:(?: [{LABELS}]\) \d+(?: [+-] \d+)+)+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +85,11 @@ class Problem:
         """The side of the fixed division that this problem is on."""
         digest = hashlib.sha256(self.text.encode()).digest()
         return "held-out" if digest[0] % _HELD_OUT_SHARE == 0 else "train"
+
+
+def is_problem(text: str) -> bool:
+    """Whether a text is a list of sums as the bundled model reads it."""
+    return _PROBLEM.fullmatch(text.strip()) is not None
 
 
 def is_correct(answer: str | None, problem: Problem) -> bool:

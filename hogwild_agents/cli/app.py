@@ -48,6 +48,7 @@ def call(arguments: list[str]) -> int:
     except HogwildError as error:
         return _fail(str(error))
     except (KeyboardInterrupt, typer.Abort):
+        print("hogwild: interrupted before there was anything to keep.", file=sys.stderr)
         return INTERRUPTED
     except Exception as error:
         # What is wrong with an option is told by click, or by typer's copy of it.

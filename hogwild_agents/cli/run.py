@@ -58,6 +58,8 @@ def run(config: RunConfig, output: Output) -> int:
     problem = _problem(config)
     check_policies(config)
     check_place(config.save)
+    if config.model == "bundled" and not output.quiet:
+        _warn_of_language(problem)
     with loaded(config, quiet=output.quiet) as model:
         team = build_team(config, model)
         view = choose_view(config, output)
@@ -93,6 +95,19 @@ def _problem(config: RunConfig) -> str:
     if not config.problem.strip():
         raise ProblemError("The problem is empty: give the team something to solve.")
     return config.problem
+
+
+def _warn_of_language(problem: str) -> None:
+    """Say so if a problem is not of the kind that the bundled model knows."""
+    from hogwild_agents.bundled.task import is_problem
+
+    if not is_problem(problem):
+        print(
+            "hogwild: the bundled model is a toy that knows nothing but lists of sums, such as "
+            "'Tasks: a) 7 + 1 - 3 b) 4 + 9', so its answer to this will mean nothing: name a model "
+            "of your own with --model.",
+            file=sys.stderr,
+        )
 
 
 def _tell_answer(result: RunResult) -> None:

@@ -10,6 +10,7 @@ from hogwild_agents.bundled.task import (
     draw_problem,
     held_out_problems,
     is_correct,
+    is_problem,
 )
 
 
@@ -43,3 +44,9 @@ def test_answers_are_compared_as_strings() -> None:
     assert is_correct(f" {problem.answer} ", problem)
     assert not is_correct(problem.answer + ", 1", problem)
     assert not is_correct(None, problem)
+
+
+def test_problems_are_told_from_other_texts() -> None:
+    assert all(is_problem(problem.text) for problem in held_out_problems(50))
+    for text in ("What is the capital of France?", "Tasks:", "a) 1 + 2", "Tasks: a) 1 + x"):
+        assert not is_problem(text)

@@ -55,7 +55,7 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         ),
         (["run", "--device", "abacus", "x"], "There is no device 'abacus': give 'auto', "),
         (["run", "--dtype", "int3", "x"], "The dtype 'int3' cannot be used: give 'auto', "),
-        (["run", "--prompt", "no-such-prompt", "x"], "There is no prompt 'no-such-prompt' in the package: "),
+        (["run", "--prompt", "no-such-prompt", "x"], "There is no prompt 'no-such-prompt' in the"),
         (["run", "--cache-tokens", "0", "x"], "--cache-tokens cannot be 0: it should be at least"),
         (["replay", "no.jsonl"], "There is no transcript 'no.jsonl'"),
         (["replay", "--speed", "0", "no.jsonl"], "Invalid value for '--speed': "),

@@ -188,6 +188,14 @@ async def test_a_dismissed_worker_leaves_and_its_text_stays() -> None:
     assert max(tick for tick, _ in sampled(recorder, "Bob")) == 14
 
 
+async def test_who_has_left_is_resumed_and_dismissed_without_effect() -> None:
+    plan: dict[int, list[Action]] = {3: [Dismiss(worker="Ada")]}
+    plan[6] = [Resume(worker="Ada"), Dismiss(worker="Ada")]
+    result, recorder = await run(plan)
+    assert result.reason == "ticks"
+    assert len(recorder.of(WorkerLeft)) == 1
+
+
 # -- who sees what
 
 

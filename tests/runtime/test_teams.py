@@ -286,6 +286,11 @@ def names(view: Sequence[ViewEntry]) -> str:
     return " ".join(entry.name for entry in view if isinstance(entry, CacheBlock))
 
 
+def test_a_model_that_is_not_loaded_is_refused_with_what_to_do() -> None:
+    with pytest.raises(ConfigError, match=r"give load_model\('bundled'\)"):
+        Team("bundled")  # type: ignore[arg-type]
+
+
 # -- what a run costs
 
 
