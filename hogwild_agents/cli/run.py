@@ -58,12 +58,12 @@ def run(config: RunConfig, output: Output) -> int:
     problem = _problem(config)
     check_policies(config)
     check_place(config.save)
-    if config.model == "bundled" and not output.quiet:
-        _warn_of_language(problem)
     with loaded(config, quiet=output.quiet) as model:
         team = build_team(config, model)
         view = choose_view(config, output)
         task = team.start(problem, on_event=view.handle, transcript=config.save)
+        if config.model == "bundled" and not output.quiet:
+            _warn_of_language(problem)
         with view:
             failure = anyio.run(execute, task, view)
         result = task.result
