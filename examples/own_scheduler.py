@@ -33,3 +33,8 @@ after = engine.forward([Feed(carol, [prompt, carol], question)])
 same = torch.allclose(before, after, atol=1e-4)
 print(f"moved to the prompt, Alice's text gives Carol the same logits: {same}")
 model.close()
+
+# It prints:
+# Alice wrote '**Alice [1]:** a) 7 + 1 = 8 - 3 ='
+# Bob wrote '**Bob [1]:** b) 4 + 9 = 13 - 6 ='
+# moved to the prompt, Alice's text gives Carol the same logits: True

@@ -23,3 +23,13 @@ async def main() -> None:
 
 if __name__ == "__main__":
     anyio.run(main)
+
+# It prints:
+# 7, 7, 15, 9, 12  (answer, 33 ticks)
+#
+# **Carol [1]:** b) 4 + 9 = 13 - 6 = 7.
+# **Alice [1]:** a) 7 + 1 = 8 - 3 = 5 + 2 = 7.
+# **Bob [1]:** e) 9 - 2 = 7 + 6 = 13 - 1 = 12.
+# **Bob [2]:** c) taken.
+# **Carol [2]:** d) 3 + 3 = 6 + 3 = 9.
+# **Alice [2]:** c) 12 - 5 = 7 + 8 = 15.

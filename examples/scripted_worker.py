@@ -14,8 +14,9 @@ class Helper(Worker):
     """Does the first sum by hand, and then leaves the rest to the others."""
 
     async def run(self) -> None:
-        """Write one finished task into the shared cache."""
+        """Write one finished task into the shared cache, as a step of its own."""
         await self.write("a) 7 + 1 = 8 - 3 = 5.")
+        await self.end_step()
         print(f"{self.name} leaves; so far the others wrote {dict(self.others)}")
 
 
@@ -29,3 +30,9 @@ async def main() -> None:
 
 if __name__ == "__main__":
     anyio.run(main)
+
+# It prints:
+# Alice leaves; so far the others wrote {'Bob': '**Bob [1]:** '}
+# **Alice [1]:** a) 7 + 1 = 8 - 3 = 5.
+# **Bob [1]:** c) 12 - 5 = 7 + 8 = 15.
+# **Bob [2]:** b) 4 + 9 = 13 - 6 = 7.
