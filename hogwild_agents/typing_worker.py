@@ -20,7 +20,8 @@ class TypingWorker(Worker):
         name: see :class:`Worker`.
         lines: its steps, without their prefixes: a list for a script, or an async iterable, such
             as what a person types; ``None`` reads standard input, up to an empty line. All runs
-            share it, and a list begins anew in each.
+            share it, and a list begins anew in each. A process whose run ends while standard
+            input is read ends with the next line, for a thread waits for that.
         options: those of :class:`Worker`.
     """
 
