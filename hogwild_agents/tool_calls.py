@@ -103,6 +103,8 @@ class CallScanner:
         if not _is_quoted(self._since(found.start())):
             self._opening, self._depth = found, 0
             self._begin = self._begin if self._calls else found.start()
+        elif found.end() == found.start():
+            self._from += 1  # an opening without a length would be found again for ever
         return True
 
     def _since(self, stop: int) -> str:
