@@ -17,15 +17,22 @@ _EASY = 0.3  # the share of the training in which problems grow
 
 
 def draw_distribution(rng: random.Random, progress: float) -> Distribution:
-    """Small problems first; then mostly those of the default size, and all others."""
+    """Small problems first; then mostly those of the default size, and all others.
+
+    Some have sums of one length, so that workers come to the end in the same tick.
+    """
     if progress < _EASY:
         grown = progress / _EASY
         return Distribution(
             tasks=(2, 3 + round(9 * grown * rng.random())),
             terms=(2, 3 + round(4 * grown * rng.random())),
         )
-    if rng.random() < 0.5:
-        return Distribution(tasks=DEFAULT.tasks, terms=DEFAULT.terms)
+    kind = rng.random()
+    if kind < 0.5:
+        return DEFAULT
+    if kind < 0.65:
+        length = rng.randint(2, 6)
+        return Distribution(tasks=(2, 12), terms=(length, length))
     return Distribution(tasks=(2, 12), terms=(2, 7))
 
 
