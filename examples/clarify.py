@@ -31,7 +31,7 @@ async def main() -> None:
     async for event in team.stream("A tank is 2 by 3 by 4. How many litres does it hold?"):
         if isinstance(event, StepEnded):
             print(event.text.strip())
-            if event.text.endswith("?\n\n"):
+            if event.body.endswith("?"):
                 team.say("In metres.", speaker="Eve")
         elif isinstance(event, RunEnded):
             print(event.result.texts["Bob"].splitlines()[-1])

@@ -32,7 +32,7 @@ class Slip(hogwild.Policy):
 @hogwild.controller
 async def recheck(event: hogwild.StepEnded) -> hogwild.Forget | None:
     """Take a step with a mistake out of all views."""
-    chain = event.text.partition(") ")[2].strip(" .\n").split(" = ")
+    chain = event.body.removesuffix(".").partition(") ")[2].split(" = ")
     sums = [[int(term) for term in part.split(" + ")] for part in chain if part[:1].isdigit()]
     wrong = any(sum(before) != after[0] for before, after in pairwise(sums))
     return hogwild.Forget(worker=event.worker, step=event.step) if wrong else None

@@ -47,11 +47,13 @@ class Written:
     Attributes:
         piece: what it added to the step that it was sampled for.
         ended: the whole step, if the token ended one.
+        prefix: what that step opened with.
         opening: what then opens the next one: its prefix, and what the token said beyond the end.
     """
 
     piece: Piece
     ended: str | None = None
+    prefix: str = ""
     opening: tuple[Piece, ...] = ()
 
 
@@ -70,6 +72,7 @@ class Draft:
         text: all that was written, with the prefixes of the steps.
         step: the number of the current step, from 1.
         step_text: the current step so far, with its prefix.
+        prefix: what that step opened with.
         sampled: how many tokens were sampled while thinking.
     """
 
@@ -86,6 +89,7 @@ class Draft:
         self.text = ""
         self.step = 0
         self.step_text = ""
+        self.prefix = ""
         self.sampled = 0
         self._board = board
         self._layout = layout
@@ -123,15 +127,16 @@ class Draft:
         self.step_text = ""
         self._scanner, self._scanned = StepScanner(), 0
         piece = self.force(self._headings.opening(self.place.name, self.step))
+        self.prefix = self.step_text
         self._begun = False
         return piece
 
     def end_step(self) -> Written:
         """End the step where it stands with an empty line; not while another one is turning."""
         last = self.force(SEPARATOR)
-        ended = self.step_text
+        ended, prefix = self.step_text, self.prefix
         self._end_step(len(last.tokens))
-        return Written(piece=last, ended=ended, opening=(self.open_step(),))
+        return Written(piece=last, ended=ended, prefix=prefix, opening=(self.open_step(),))
 
     def fork(self, source: Draft) -> None:
         """Go on from the text of another draft; the block has all of that one's but the last token.
@@ -140,6 +145,7 @@ class Draft:
         """
         moves = self._layout.steps_move
         self.text = self.step_text = source.step_text if moves else source.text
+        self.prefix = self.text.removesuffix(source.step_text) + source.prefix
         self.step, self._begun = 1, True
         self._scanner, self._scanned = copy.deepcopy(source._scanner), source._scanned
         fed = source.place.own.tokens
@@ -162,12 +168,12 @@ class Draft:
             return Written(piece=self._append([token], text, "sampled"))
         split = split_token(self._model.tokenizer, token, text, cut)
         last = self._append(split.head, split.head_text + self._stream.flush(), "sampled")
-        ended = self.step_text
+        ended, prefix = self.step_text, self.prefix
         self._end_step(len(last.tokens))
         opening = [self.open_step()]
         if split.tail_text:  # what the token says after the separator is the next step's
             opening.append(self._write(self._model.encode(split.tail_text), "sampled"))
-        return Written(piece=last, ended=ended, opening=tuple(opening))
+        return Written(piece=last, ended=ended, prefix=prefix, opening=tuple(opening))
 
     def append(self, token: int) -> Piece:
         """Append a token that the model chose to the current step, come what may."""

@@ -88,6 +88,7 @@ class StepEnded:
         tick: how many ticks of the run were over.
         text: the whole step, with its prefix.
         tokens_written: how many tokens the worker has sampled in this run so far.
+        prefix: what the step opened with, such as ``**Alice [3]:** ``.
     """
 
     worker: str
@@ -95,6 +96,12 @@ class StepEnded:
     tick: int
     text: str
     tokens_written: int
+    prefix: str = ""
+
+    @property
+    def body(self) -> str:
+        """The step without its prefix and without blanks around it."""
+        return self.text.removeprefix(self.prefix).strip()
 
 
 @dataclass(frozen=True, kw_only=True)

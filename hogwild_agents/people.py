@@ -21,11 +21,13 @@ class Speech:
         step: its number.
         tokens: the ids.
         text: with its prefix and the empty line at its end.
+        prefix: what it opens with.
     """
 
     step: int
     tokens: tuple[int, ...]
     text: str
+    prefix: str
 
 
 class Person:

@@ -18,12 +18,20 @@ class Step:
         number: which of its steps it is, from 1.
         text: with its prefix and the separator at its end.
         tick: how many ticks of the run were over when it ended.
+        prefix: what it opened with, such as ``**Alice [3]:** ``. In layouts that move nothing,
+            the first step of a fork opened with all the steps that it has a copy of.
     """
 
     worker: str
     number: int
     text: str
     tick: int
+    prefix: str = ""
+
+    @property
+    def body(self) -> str:
+        """The step without its prefix and without blanks around it."""
+        return self.text.removeprefix(self.prefix).strip()
 
 
 @dataclass(frozen=True, kw_only=True)

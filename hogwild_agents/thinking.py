@@ -322,16 +322,17 @@ class Thinking:
         piece, tick, draft = written.piece, self.clock.ticks, desk.draft
         events: list[ev.Event] = [self.written(desk, piece, logprobs)]
         if written.ended is not None:
-            name = desk.name
-            step = Step(worker=name, number=piece.step, text=written.ended, tick=tick)
+            name, ended, prefix = desk.name, written.ended, written.prefix
+            step = Step(worker=name, number=piece.step, text=ended, tick=tick, prefix=prefix)
             self.steps.append(step)
             events.append(
                 ev.StepEnded(
                     worker=name,
                     step=piece.step,
                     tick=tick,
-                    text=written.ended,
+                    text=ended,
                     tokens_written=draft.sampled,
+                    prefix=prefix,
                 )
             )
             events += [self.written(desk, opening) for opening in written.opening]
@@ -501,23 +502,31 @@ class Thinking:
             raise UsageError(f"{to!r} names nobody to speak to in this run: name some of {names}.")
 
     def _speech(self, text: str, speaker: str, step: int) -> Speech:
-        whole = f"{self._team.headings.opening(speaker, step)}{text.strip()}{SEPARATOR}"
-        return Speech(step=step, tokens=tuple(self.model.encode(whole)), text=whole)
+        prefix = self._team.headings.opening(speaker, step)
+        whole = f"{prefix}{text.strip()}{SEPARATOR}"
+        tokens = tuple(self.model.encode(whole))
+        return Speech(step=step, tokens=tokens, text=whole, prefix=prefix)
 
     def _spoke(self, speaker: str, speech: Speech) -> list[ev.Event]:
-        tick = self.clock.ticks
-        self.steps.append(Step(worker=speaker, number=speech.step, text=speech.text, tick=tick))
+        tick, text, prefix = self.clock.ticks, speech.text, speech.prefix
+        step = Step(worker=speaker, number=speech.step, text=text, tick=tick, prefix=prefix)
+        self.steps.append(step)
         return [
             ev.TokensWritten(
                 worker=speaker,
                 step=speech.step,
                 tick=tick,
                 tokens=speech.tokens,
-                text=speech.text,
+                text=text,
                 source="forced",
             ),
             ev.StepEnded(
-                worker=speaker, step=speech.step, tick=tick, text=speech.text, tokens_written=0
+                worker=speaker,
+                step=speech.step,
+                tick=tick,
+                text=text,
+                tokens_written=0,
+                prefix=prefix,
             ),
         ]
 

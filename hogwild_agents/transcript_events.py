@@ -35,6 +35,7 @@ class StepEntry(Record):
     number: int
     text: str
     tick: int
+    prefix: str = ""
 
 
 class ResultEntry(Record):
@@ -101,6 +102,7 @@ class StepEndedLine(EventLine):
     tick: int
     text: str
     tokens_written: int
+    prefix: str = ""
 
 
 class TickEndedLine(EventLine):

@@ -96,7 +96,7 @@ class SpawnOnDemand(Policy):
     def _calls(self, event: StepEnded) -> list[tuple[str, str]]:
         if event.worker not in self.run.names:  # a person, or one who has just left
             return []
-        calls = self._pattern.finditer(event.text)
+        calls = self._pattern.finditer(event.body)
         return [(call["name"].strip(), call["task"].strip()) for call in calls]
 
     def _new(self, name: str, task: str) -> Worker:

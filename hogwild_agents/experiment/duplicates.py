@@ -67,6 +67,5 @@ def repeats_words(step: Step, before: Sequence[Step]) -> bool:
 
 
 def _runs(step: Step) -> set[tuple[str, ...]]:
-    text = re.sub(r"^\*\*.*? \[\d+\]:\*\* ", "", step.text)
-    words = _WORD.findall(text.casefold())
+    words = _WORD.findall(step.body.casefold())
     return {tuple(words[start : start + _RUN]) for start in range(len(words) - _RUN + 1)}

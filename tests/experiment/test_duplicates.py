@@ -33,7 +33,8 @@ def test_a_worker_that_repeats_itself_counts_too() -> None:
 
 
 def step(worker: str, number: int, text: str) -> Step:
-    return Step(worker=worker, number=number, text=f"**{worker} [{number}]:** {text}", tick=number)
+    prefix = f"**{worker} [{number}]:** "
+    return Step(worker=worker, number=number, text=prefix + text, tick=number, prefix=prefix)
 
 
 def test_steps_that_copy_somebody_else_are_flagged() -> None:

@@ -194,6 +194,9 @@ class Play:
         assert ticks == sorted(set(ticks))
         steps = [(s.worker, s.number, s.text, s.tick) for s in self.result.steps]
         assert steps == [(e.worker, e.step, e.text, e.tick) for e in self.told(StepEnded)]
+        for ended in (*self.result.steps, *self.told(StepEnded)):
+            assert ended.prefix
+            assert ended.text.startswith(ended.prefix)
 
 
 def make_team(model: LanguageModel | None = None, **options: Any) -> Team:

@@ -79,6 +79,14 @@ OLD_EVENTS: tuple[Event, ...] = (
 
 """Those of version 1."""
 NEW_EVENTS: tuple[Event, ...] = (
+    StepEnded(
+        worker="Alice",
+        step=2,
+        tick=3,
+        text="**A [2]:** b.\n\n",
+        tokens_written=9,
+        prefix="**A [2]:** ",
+    ),
     WorkerJoined(worker="Carol", tick=3, forked_from="Alice"),
     ProbeAnswered(
         worker="Alice", question="Sure? ", probabilities={"yes": 0.75, "no": 0.25}, mass=0.5, tick=3

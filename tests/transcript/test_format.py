@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -43,7 +43,9 @@ name = st.text(min_size=1, max_size=8)
 count = st.integers(0, 2**40)
 number = st.floats(allow_nan=False)
 tokens = st.lists(st.integers(0, 2**20), max_size=4).map(tuple)
-steps = st.lists(st.builds(Step, worker=name, number=count, text=text, tick=count), max_size=3)
+steps = st.lists(
+    st.builds(Step, worker=name, number=count, text=text, tick=count, prefix=text), max_size=3
+)
 results = st.builds(
     RunResult,
     answer=st.none() | text,
@@ -87,7 +89,13 @@ any_event: st.SearchStrategy[Event] = st.one_of(
         logprobs=st.lists(number, max_size=2).map(tuple),
     ),
     st.builds(
-        events.StepEnded, worker=name, step=count, tick=count, text=text, tokens_written=count
+        events.StepEnded,
+        worker=name,
+        step=count,
+        tick=count,
+        text=text,
+        tokens_written=count,
+        prefix=text,
     ),
     st.builds(events.WorkerJoined, worker=name, tick=count, forked_from=st.none() | name),
     st.builds(
@@ -104,6 +112,15 @@ any_event: st.SearchStrategy[Event] = st.one_of(
     st.builds(events.PolicyFailed, policy=name, error=text, tick=count),
     st.builds(events.WorkerLeft, worker=name, tick=count, error=st.none() | text),
 )
+
+
+def without(value: Any, name: str) -> Any:
+    """A JSON value less all fields of this name."""
+    if isinstance(value, list):
+        return [without(item, name) for item in value]
+    if isinstance(value, dict):
+        return {key: without(item, name) for key, item in value.items() if key != name}
+    return value
 
 
 def test_every_event_has_its_line() -> None:
@@ -217,6 +234,17 @@ def test_version_2_stays_readable() -> None:
     with make_engine() as engine:
         blocks = rebuild(transcript, engine)
         assert [block.tokens for block in blocks.values()] == [(1, 2, 3), (), (5, 6), (5,)]
+
+
+def test_what_came_to_version_2_later_may_be_missing(tmp_path: Path) -> None:
+    rows = [without(json.loads(row), "prefix") for row in VERSION_2.read_bytes().splitlines()]
+    path = tmp_path / "t.jsonl"
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    bare = [
+        replace(event, prefix="") if isinstance(event, events.StepEnded) else event
+        for event in EVENTS
+    ]
+    assert list(read_transcript(path).events()) == bare != list(EVENTS)
 
 
 def test_version_2_is_what_is_written(tmp_path: Path) -> None:
