@@ -9,7 +9,6 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
 
 from hogwild_agents.steps import StepScanner
 from hogwild_agents.tool_syntax import Syntax
@@ -21,7 +20,6 @@ MAX_CALL = 20_000
 _WINDOW = 256  # an opening is shorter than this
 _PART = r'"(?:[^"\\\n]|\\[^\n])*(?:(?P<end>"|\\?\n)|\\?\Z)|[{}\[\]]'
 _BACKTICKS = re.compile("`+")
-_SPAN = re.compile(r"(`+)(?:(?!\1).)+\1")
 
 
 class CallScanner:
@@ -45,6 +43,7 @@ class CallScanner:
         self._calls: list[ToolCall] = []
         self._begin = self._behind = 0  # from the first call to the end of the last
         self._over = False
+        self._blocks, self._read = _Blocks(), 0  # of the lines from there on, up to this place
 
     @property
     def waiting(self) -> bool:
@@ -80,6 +79,7 @@ class CallScanner:
         if self._opening is not None:
             self._break("its step ended in the middle of it: leave no empty line in a call")
         self._text, self._from, self._over = "", 0, bool(self._calls)
+        self._go_behind(0)
 
     def take(self) -> list[ToolCall]:
         """Take the calls of a message that is over; an empty list if there is none."""
@@ -91,7 +91,12 @@ class CallScanner:
     # -- inside
 
     def _advance(self) -> bool:
-        """Go on to the next opening, or to the end of a body; return whether it was there."""
+        """Go on to the next opening, or to the end of a body; return whether it was there.
+
+        One of them is there only so many times: what comes next is looked for further on. Only an
+        opening without a length may leave that place where it was, but then the end of its body,
+        which has at least a bracket, does not.
+        """
         return self._open() if self._opening is None else self._close(self._opening)
 
     def _open(self) -> bool:
@@ -99,20 +104,31 @@ class CallScanner:
         if found is None:
             self._from = max(self._from, len(self._text) - _WINDOW)
             return False
-        self._from = found.end()
-        if not _is_quoted(self._since(found.start())):
+        if self._quotes(found.start()):
+            self._from = max(found.end(), found.start() + 1)  # an opening may have no length
+        else:
+            self._from = found.end()
             self._opening, self._depth = found, 0
             self._begin = self._begin if self._calls else found.start()
-        elif found.end() == found.start():
-            self._from += 1  # an opening without a length would be found again for ever
         return True
 
-    def _since(self, stop: int) -> str:
-        """Return the text from the last call up to a place."""
-        text, trailing = self._text[self._behind : stop], self._syntax.trailing.strip()
-        if self._behind and trailing and text.lstrip().startswith(trailing):
-            return text.lstrip().removeprefix(trailing)
-        return text
+    def _quotes(self, place: int) -> bool:
+        """Whether a place is inside of code or in a quoted line, as seen from the last call on."""
+        trailing = self._syntax.trailing.strip()
+        if self._behind and trailing and self._read == self._behind:
+            rest = self._text[self._behind : place].lstrip()
+            if rest.startswith(trailing):
+                self._read = place - len(rest) + len(trailing)
+        begin = max(self._read, self._text.rfind("\n", self._read, place) + 1)
+        self._blocks = self._blocks.after(self._text[self._read : begin])
+        self._read = begin
+        line = self._text[begin:place]
+        return line.lstrip().startswith(">") or _opens_span(line) or bool(self._blocks.code)
+
+    def _go_behind(self, place: int) -> None:
+        """Note the end of a call: no code goes on from before it."""
+        self._behind = self._read = place
+        self._blocks = _Blocks()
 
     def _close(self, opening: re.Match[str]) -> bool:
         closing = self._syntax.closing
@@ -126,7 +142,8 @@ class CallScanner:
         except ValueError as error:
             self._break(str(error))
         else:
-            self._opening, self._behind = None, self._from
+            self._opening = None
+            self._go_behind(self._from)
         return True
 
     def _json_end(self) -> int | None:
@@ -164,7 +181,8 @@ class CallScanner:
         if opening is not None and not self._syntax.lenient:
             name = opening.groupdict().get("name") or ""
             self._calls.append(ToolCall(name=name, broken=reason))
-            self._behind, self._over = self._from, True
+            self._go_behind(self._from)
+            self._over = True
 
 
 # -- writing
@@ -238,12 +256,11 @@ def _write_result(result: ToolResult, frame: tuple[str, str] | None) -> list[Tex
 class _Blocks(StepScanner):
     """Which code block or formula a text leaves open, by the rule that ends steps."""
 
-    @classmethod
-    def of(cls, text: str) -> Self:
-        """Read a text, line by line; ends of steps in it, as forced text may have, are passed."""
-        blocks = cls()
+    def after(self, text: str) -> _Blocks:
+        """Read on; ends of steps in the text, as forced text may have, are passed."""
+        blocks, start = self, self._length
         while (end := blocks.push(text)) is not None:
-            blocks, text = cls(), text[end:]
+            blocks, text, start = _Blocks(), text[end - start :], 0
         return blocks
 
     @property
@@ -257,15 +274,17 @@ class _Blocks(StepScanner):
         return self._fence or ("$$" if self._formula else "")
 
 
-def _is_quoted(before: str) -> bool:
-    """Whether what follows a text is inside of code or in a quoted line."""
-    begin = before.rfind("\n") + 1
-    line = before[begin:]
-    if line.lstrip().startswith(">") or "`" in _SPAN.sub("", line):
-        return True
-    return bool(_Blocks.of(before[:begin]).code)
+def _opens_span(line: str) -> bool:
+    """Whether a span of code goes on at the end of a line; as many backticks end it as begin it."""
+    mark = ""
+    for run in _BACKTICKS.findall(line):
+        if not mark:
+            mark = run
+        elif run == mark:
+            mark = ""
+    return bool(mark)
 
 
 def _close_blocks(text: str) -> str:
-    mark = _Blocks.of(text).mark
+    mark = _Blocks().after(text).mark
     return f"{mark}\n" if mark else ""

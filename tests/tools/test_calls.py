@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import example, given, settings, strategies as st
 
 from hogwild_agents.steps import step_end
 from hogwild_agents.tool_calls import MAX_CALL, CallScanner, write_call, write_results
@@ -161,6 +161,9 @@ FRAGMENTS = [
     parts=st.lists(st.sampled_from(FRAGMENTS), max_size=25),
     cuts=st.lists(st.integers(0, 999), max_size=9),
 )
+@example(name="Llama", parts=["```\n", "{"], cuts=[])
+@example(name="Llama", parts=["```\n", "[", "{"], cuts=[4])
+@example(name="Llama", parts=[' @{"a": 1}', "\n```\n", '{"a": 1}', "```", "x", "\n\n"], cuts=[])
 def test_where_a_text_is_cut_changes_nothing(name: str, parts: list[str], cuts: list[int]) -> None:
     text = "".join(parts)
     whole = scan(BY_NAME[name], [text])
@@ -209,6 +212,45 @@ def test_a_call_in_code_or_in_a_quotation_is_none(text: str) -> None:
 )
 def test_tags_in_code_or_in_a_quotation_are_no_call(text: str) -> None:
     assert scan(BY_NAME["Hermes"], list(text)) == []
+
+
+@pytest.mark.parametrize("name", list(BY_NAME))
+@pytest.mark.parametrize(
+    "part", ["`", "```\n{\n```\n", "\n```\n{", "\n> {", '"\\', "\n[", "@a {}\n"]
+)
+def test_what_is_written_over_and_over_is_read_to_its_end(name: str, part: str) -> None:
+    scanner = CallScanner(BY_NAME[name])
+    for _ in range(4):
+        scanner.push(part * (MAX_CALL // len(part)))
+        scanner.push('<tool_call>{"')
+        scanner.take()
+    scanner.end_step()
+    assert not scanner.waiting
+
+
+@pytest.mark.parametrize(
+    ("line", "quotes"),
+    [
+        ("`a`b` ", True),
+        ("`a` `b` ", False),
+        ("``a`b ", True),
+        ("``a`b`` ", False),
+        ("```` ", True),
+        ("````a```` ", False),
+    ],
+)
+def test_as_many_backticks_end_a_span_as_begin_it(line: str, quotes: bool) -> None:
+    text = f'{line}<tool_call>{{"name": "f", "arguments": {{}}}}'
+    assert scan(BY_NAME["Hermes"], list(text)) == ([] if quotes else [ToolCall(name="f")])
+
+
+def test_code_is_code_in_a_step_after_one_with_a_call() -> None:
+    scanner = CallScanner(PLAIN)
+    scanner.push("@a {}\n")
+    scanner.end_step()
+    assert scanner.take() == [ToolCall(name="a")]
+    scanner.push("```\n@b {}\n```\n@c {}\n\n")
+    assert scanner.take() == [ToolCall(name="c")]
 
 
 def test_a_json_object_is_a_llama_call_only_if_it_looks_like_one() -> None:
