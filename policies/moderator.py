@@ -23,7 +23,7 @@ from hogwild_agents import (
 ASSIGNMENT = (
     r"(?:^[ \t]*|@)(?P<name>[^\s:@*\[\]][^:@*\[\]\n]*?)[ \t]*:[ \t]*(?P<task>[^\s@][^\n@]*)"
 )
-"""``Bob: do X`` on a line of its own, or ``@Bob: do X`` anywhere."""
+"""``Bob: do X`` on a line of its own, the first one too, or ``@Bob: do X`` anywhere."""
 
 
 class Moderator(Policy):
@@ -96,7 +96,7 @@ class Moderator(Policy):
         """Take what the moderator assigns, and let the others wait when they are done."""
         worker = event.worker
         if worker == self._moderator:
-            return self._assign(event.text)
+            return self._assign(event.body)
         if worker not in self._busy:
             return ()
         self._busy[worker] -= 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hogwild_agents import ConfigError, Prompt, Resume, Say
+from hogwild_agents import ConfigError, Headings, Prompt, Resume, Say
 from hogwild_agents.policies import Moderator, StopOnAnswer
 from tests.policies.rig import act, fail, steps, taken, writers
 
@@ -56,6 +56,18 @@ async def test_several_tasks_come_one_after_the_other() -> None:
     assert said == [work("one."), work("two."), work("three.")]
     assert f"**Bob [3]:** {work('three.')}3." in record.result.texts["Bob"]
     assert record.result.texts["Mo"].endswith("Ok")
+
+
+@pytest.mark.parametrize("headings", [Headings(), Headings(prefix="{name}: ")], ids=["", "own"])
+async def test_the_first_words_of_a_step_may_be_an_assignment(headings: Headings) -> None:
+    scripts = {
+        "Mo": "Bob: one.\nCy: two.\n\n  bob : three.\n\nOk",
+        "Bob": "1.\n\n3.\n\n",
+        "Cy": "2.\n\n",
+    }
+    record = await act(scripts, Moderator(opening=None), headings=headings)
+    said = [(action.worker, action.text) for action in taken(record, Say)]
+    assert said == [("Bob", work("one.")), ("Cy", work("two.")), ("Bob", work("three."))]
 
 
 async def test_a_task_may_take_several_steps() -> None:
