@@ -1,9 +1,10 @@
 """The engine floor: token ids and tensors, synchronous; needs torch and transformers only."""
 
-from hogwild_agents.engine.adapter import unsupported_reason
 from hogwild_agents.engine.block import BlockSlice, CacheBlock, ViewEntry
+from hogwild_agents.engine.context import LongContextWarning
 from hogwild_agents.engine.engine import Engine
 from hogwild_agents.engine.plan import Feed
+from hogwild_agents.engine.refusals import unsupported_reason
 from hogwild_agents.engine.sampling import Sampled, Sampler, SamplingParams, sample
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "CacheBlock",
     "Engine",
     "Feed",
+    "LongContextWarning",
     "Sampled",
     "Sampler",
     "SamplingParams",

@@ -1,197 +1,158 @@
-"""Adapter: what the engine must know of a model, and which models it refuses by name.
+"""Adapter: what the engine must know of a model's layers, written down.
 
-A model is refused from its config where that tells (before any weights are read), from what its
-layers pass to the attention function, and finally by a probe: one worker, its text spread over
-several blocks, must give the logits of the model's plain forward.
+A :class:`LayerAdapter` declares one layer: what it stores, what turns, how far it sees, and what
+enters its softmax. All of it is found by :mod:`hogwild_agents.engine.survey`, but for what no
+short look can tell: the scale of queries that only far positions have. Those are declared in
+``_SCALES``, by what the config has.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Mapping
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from hogwild_agents.engine.pool import LayerShape
+from hogwild_agents.engine.reach import Reach
 from hogwild_agents.engine.rope import Rope
-from hogwild_agents.errors import UnsupportedModelError
-
-_KNOWN = ("full_attention", "attention")
-_STATEFUL = ("linear_attention", "mamba", "mamba2", "recurrent", "conv", "hybrid")
-_WINDOWED = ("sliding_attention", "chunked_attention")
 
 
-def unsupported_reason(config: Any) -> str | None:
-    """Return why models of this config cannot be run exactly, or None if nothing speaks against.
+@dataclass(frozen=True, kw_only=True)
+class QueryScale:
+    """A factor on queries that grows with their position (temperature tuning).
+
+    At view position p it is ``1 + gain * log(1 + floor((p + shift) / step))``.
+
+    Attributes:
+        gain, step, shift: the numbers of the formula.
+        by_row: the model takes a token's place in the row of the tick for its position, and does
+            not look at ``position_ids``.
+    """
+
+    gain: float
+    step: float
+    shift: int = 0
+    by_row: bool = False
+
+    def factors(self, positions: Tensor) -> Tensor:
+        """Return the factor at each position, [rows] float32."""
+        steps = torch.floor((positions.float() + self.shift) / self.step)
+        return 1 + self.gain * torch.log1p(steps)
+
+    def correction(self, positions: Tensor, applied: Tensor) -> Tensor:
+        """Return what turns the factors that the model applied into the right ones.
+
+        Args:
+            positions: [T] view positions.
+            applied: [T] block-local positions.
+        """
+        rows = torch.arange(len(applied), device=applied.device)
+        return self.factors(positions) / self.factors(rows if self.by_row else applied)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerAdapter:
+    """How one layer attends.
+
+    Attributes:
+        shape: what it stores per token.
+        rope: how queries and keys turn; None for a layer without RoPE.
+        reach: how far back a query sees, in view positions.
+        sinks: a logit per head that takes part in the softmax and gives nothing, [heads].
+        softcap: scores are bent to stay within plus and minus this.
+        scale: a factor on the queries by position.
+    """
+
+    shape: LayerShape
+    rope: Rope | None
+    reach: Reach
+    sinks: Tensor | None = None
+    softcap: float | None = None
+    scale: QueryScale | None = None
+
+    def describe(self) -> list[str]:
+        """Return what the layer does, in words."""
+        special = {
+            "attention sinks": self.sinks is not None,
+            "soft-capped scores": self.softcap is not None,
+            "queries scaled by position": self.scale is not None,
+        }
+        return [str(self.reach), self._turning(), *(what for what, has in special.items() if has)]
+
+    def _turning(self) -> str:
+        if self.rope is None:
+            return "no rotary embedding"
+        turning, whole = self.rope.table.dimensions, self.shape.key_dim
+        part = "" if turning == whole else f" of {turning} of {whole} dimensions"
+        return f"rotary embedding{part} in {self.rope.pairing}"
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """The layers of one model, in order."""
+
+    layers: tuple[LayerAdapter, ...]
+
+    @property
+    def shapes(self) -> list[LayerShape]:
+        """What each layer stores per token."""
+        return [layer.shape for layer in self.layers]
+
+    @cached_property
+    def reaches(self) -> tuple[Reach, ...]:
+        """The different reaches of the layers."""
+        return tuple(dict.fromkeys(layer.reach for layer in self.layers))
+
+    @cached_property
+    def readings(self) -> tuple[tuple[Reach, Rope | None], ...]:
+        """The different reaches with their different rotations."""
+        return tuple(dict.fromkeys((layer.reach, layer.rope) for layer in self.layers))
+
+    @cached_property
+    def scales(self) -> tuple[QueryScale, ...]:
+        """The different scales of queries."""
+        return tuple(dict.fromkeys(layer.scale for layer in self.layers if layer.scale))
+
+    def describe(self) -> list[str]:
+        """Return what the layers do, one line for each thing, with how many do it."""
+        kinds = Counter(kind for layer in self.layers for kind in layer.describe())
+        count = len(self.layers)
+        return [
+            f"{kind} in {'all layers' if number == count else f'{number} of {count} layers'}"
+            for kind, number in kinds.items()
+        ]
+
+
+def query_scale(text: Any, layer: nn.Module) -> QueryScale | None:
+    """Return the scale that a layer gives its queries by position, from its config.
 
     Args:
-        config: a transformers config (``PreTrainedConfig``).
+        text: the config of the text model.
+        layer: the attention module.
     """
-    if getattr(config, "is_encoder_decoder", False):
-        return "it is an encoder-decoder"
-    if "text_config" in getattr(config, "sub_configs", {}):
-        return "it is a multimodal checkpoint, whose language part cannot be loaded alone yet"
-    layer_types = set(getattr(config, "layer_types", None) or ())
-    if layer_types.intersection(_STATEFUL) or hasattr(config, "state_size"):
-        return "it has recurrent or linear-attention layers, which have no keys to share"
-    if getattr(config, "kv_lora_rank", None) is not None:
-        return "it has multi-head latent attention (MLA)"
-    if not isinstance(getattr(config, "rope_parameters", None), Mapping):
-        return "it has no rotary position embedding (RoPE)"
-    return _rope_reason(config) or _window_reason(config, layer_types)
+    return next((found for find in _SCALES if (found := find(text, layer)) is not None), None)
 
 
-def _rope_reason(config: Any) -> str | None:
-    rope: Mapping[str, Any] = config.rope_parameters
-    if getattr(config, "alibi", False):
-        return "it has ALiBi positions instead of a rotary embedding (RoPE)"
-    if any(isinstance(value, Mapping) for value in rope.values()):
-        return "it has a rotary table of its own for each layer type"
-    if rope.get("rope_type") in ("dynamic", "longrope"):
-        return f"its {rope['rope_type']} rotary table depends on the length of the text"
-    if rope.get("mrope_section") is not None:
-        return "it has a multimodal rotary embedding (M-RoPE)"
-    no_rope = getattr(config, "no_rope_layers", None)
-    if no_rope and not all(no_rope):
-        return "some of its layers have no rotary embedding (NoPE)"
-    if rope.get("llama_4_scaling_beta") is not None or getattr(
-        config, "attn_temperature_tuning", None
-    ):
-        return "its queries are scaled by their absolute position (temperature tuning)"
-    return None
-
-
-def _window_reason(config: Any, layer_types: set[str]) -> str | None:
-    if getattr(config, "attn_logit_softcapping", None) is not None:
-        return "it caps its attention scores (soft-capping)"
-    window = getattr(config, "sliding_window", None)
-    used = getattr(config, "use_sliding_window", True) and not layer_types
-    if layer_types.intersection(_WINDOWED) or (window is not None and used):
-        size = window or getattr(config, "attention_chunk_size", None)
-        advice = " (if its texts stay shorter, load it with sliding_window=None)"
-        return (
-            f"it attends within a sliding window or chunk of {size} tokens"
-            f"{'' if layer_types else advice}"
-        )
-    unknown = sorted(layer_types.difference(_KNOWN))
-    return f"it has layers of a kind that is not known here, {unknown[0]!r}" if unknown else None
-
-
-def find_rope(model: nn.Module) -> Rope:
-    """Return the model's own rotary table and helper.
-
-    Raises:
-        UnsupportedModelError: it has none, or rotates outside of the helper.
-    """
-    tables = [part for name, part in model.named_modules() if name.split(".")[-1] == "rotary_emb"]
-    layer = next((part for part in model.modules() if _is_attention(part)), None)
-    helper = getattr(sys.modules[type(layer).__module__], "apply_rotary_pos_emb", None)
-    if layer is None or len(tables) != 1 or helper is None:
-        raise refusal(model, "its rotary embedding is not one table with apply_rotary_pos_emb")
-    rope = Rope(tables[0], helper)
-    size = getattr(layer, "head_dim", None)
-    if isinstance(size, int) and not _turns_whole_heads(rope, size, model):
-        raise refusal(model, "it rotates a part of each head only, outside of its helper")
-    return rope
-
-
-def _is_attention(part: nn.Module) -> bool:
-    named = type(part).__name__.endswith("Attention")
-    return named and isinstance(getattr(part, "layer_idx", None), int)
-
-
-def _turns_whole_heads(rope: Rope, size: int, model: nn.Module) -> bool:
-    device = next(model.parameters()).device
-    try:
-        angles = rope.angles(torch.zeros(1, dtype=torch.int64, device=device))
-        return rope.turn(torch.zeros(1, 1, size, device=device), angles).shape[-1] == size
-    except RuntimeError:  # the tables are narrower than the head
-        return False
-
-
-class ShapeRecorder:
-    """An attention plan that computes nothing and notes what every layer would store."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self._model = model
-        self._shapes: dict[int, LayerShape] = {}
-
-    def attend(
-        self,
-        layer: nn.Module,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        scaling: float | None,
-        options: dict[str, Any],
-    ) -> Tensor:
-        """Note the shapes; see :meth:`AttentionPlan.attend`.
-
-        Raises:
-            UnsupportedModelError: the layer asks for something that is not computed.
-        """
-        for option, reason in {
-            "sliding_window": "its layers attend within a sliding window",
-            "softcap": "it caps its attention scores (soft-capping)",
-            "s_aux": "it has attention sinks",
-            "sinks": "it has attention sinks",
-        }.items():
-            if options.get(option) is not None:
-                raise refusal(self._model, reason)
-        self._shapes[int(layer.layer_idx)] = LayerShape(  # type: ignore[arg-type]
-            key.shape[1], key.shape[3], value.shape[3], key.dtype, key.device
-        )
-        return value.new_zeros(1, query.shape[2], query.shape[1], value.shape[3])
-
-    def shapes(self) -> list[LayerShape]:
-        """Return what was noted, in the order of the layers.
-
-        Raises:
-            UnsupportedModelError: layers are missing, so not all attention goes through here.
-        """
-        count = getattr(self._model.config, "num_hidden_layers", None)
-        if sorted(self._shapes) != list(range(count or 0)) or not count:
-            raise refusal(
-                self._model,
-                f"only {len(self._shapes)} of its {count} layers use transformers' "
-                "AttentionInterface",
-            )
-        return [self._shapes[index] for index in range(count)]
-
-
-def refusal(model: nn.Module, reason: str) -> UnsupportedModelError:
-    """Return the error that refuses a model by name."""
-    kind = getattr(getattr(model, "config", None), "model_type", "unknown")
-    return UnsupportedModelError(
-        f"{type(model).__name__} (model type {kind!r}) cannot be run exactly, because {reason}: "
-        "choose another model, such as Llama, Qwen2, Qwen3, Mistral, OLMo-2, GLM-4 or Granite."
+def _llama4(text: Any, layer: nn.Module) -> QueryScale | None:
+    """Llama 4 scales the queries of its layers without RoPE (arXiv 2501.19399)."""
+    if not getattr(text, "attn_temperature_tuning", None) or getattr(layer, "use_rope", True):
+        return None
+    return QueryScale(
+        gain=float(text.attn_scale), step=float(text.floor_scale), shift=1, by_row=True
     )
 
 
-def probe_tokens(vocabulary: int, count: int) -> list[int]:
-    """Return token ids for a probe, spread over the vocabulary."""
-    return [(7919 * number + 13) % vocabulary for number in range(1, count + 1)]
+def _ministral3(text: Any, layer: nn.Module) -> QueryScale | None:
+    """Ministral 3 and its kin scale the queries of all layers, past the trained length."""
+    rope = getattr(text, "rope_parameters", None) or {}
+    gain = rope.get("llama_4_scaling_beta")
+    if gain is None:
+        return None
+    return QueryScale(gain=float(gain), step=float(rope["original_max_position_embeddings"]))
 
 
-def probe_error(found: Tensor, expected: Tensor) -> float:
-    """Return by how much logits differ, relative to their spread.
-
-    In half precision the median over tokens counts: an expert chosen differently by rounding
-    moves single tokens, a wrong rotation moves all of them.
-
-    Args:
-        found: [tokens, vocab], float32.
-        expected: the same of the plain forward, in the model's dtype.
-    """
-    reference = expected.float()
-    spread = (reference - reference.mean(-1, keepdim=True)).norm(dim=-1).clamp_min(1e-12)
-    errors = (found - reference).norm(dim=-1) / spread
-    half = expected.dtype in (torch.float16, torch.bfloat16)
-    return float(errors.median() if half else errors.max())
-
-
-def probe_bound(dtype: torch.dtype) -> float:
-    """Return the largest error that rounding explains."""
-    return 0.05 if dtype in (torch.float16, torch.bfloat16) else 1e-3
+_SCALES = (_llama4, _ministral3)

@@ -6,17 +6,22 @@ is called with ``plan=...``; the keyword travels through the model's layers to t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 
+from hogwild_agents.engine.adapter import Adapter
 from hogwild_agents.engine.plan import Plan
+from hogwild_agents.engine.reach import MaskRule
 from hogwild_agents.errors import LentModelError
 
 NAME = "hogwild"
 """The name under which transformers finds this attention."""
+SURVEY = "hogwild-survey"
+"""The name of the one that also hands over the rules of the model's masks."""
 
 
 _flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default
@@ -51,13 +56,16 @@ def register() -> None:
     """Make the attention known to transformers; doing it again changes nothing."""
     AttentionInterface.register(NAME, _attention)
     AttentionMaskInterface.register(NAME, _no_mask)
+    AttentionInterface.register(SURVEY, _surveyed_attention)
+    AttentionMaskInterface.register(SURVEY, _mask_rule)
 
 
 class TickAttention:
     """Runs the attention of one tick, layer by layer, as its plan says."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, adapter: Adapter) -> None:
         self._plan = plan
+        self._adapter = adapter
 
     def attend(
         self,
@@ -71,36 +79,57 @@ class TickAttention:
         """See :meth:`AttentionPlan.attend`."""
         plan = self._plan
         index = int(layer.layer_idx)  # type: ignore[arg-type]
-        scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+        how = self._adapter.layers[index]
+        reading = plan.readings[how.reach]
+        factor = query.shape[-1] ** -0.5 if scaling is None else scaling
         queries, keys, values = query[0], key[0], value[0]  # [heads or kv_heads, T, dim]
+        if how.scale is not None:
+            queries = _scaled(queries, plan.corrections[how.scale])
         self._write(index, keys, values)
-        device = queries.device
-        rows = queries.index_select(1, plan.query_rows.to(device))  # [heads, R, key_dim]
-        rows = fold(plan.rope.turn(rows, plan.angles) if rows.shape[1] else rows, len(keys))
+        rows = queries.index_select(1, reading.query_rows.to(queries.device))  # [heads, R, key_dim]
+        if how.rope is not None:
+            rows = how.rope.turn(rows, plan.angles[how.reach, how.rope])
+        rows = fold(rows, len(keys))
         group = len(queries) // len(keys)
         partials = []
-        for stretch in plan.stretches:
+        for stretch in reading.stretches:
             first, count = stretch.first_row * group, stretch.rows * group
             partials.append(
                 full_attention(
                     rows.narrow(1, first, count),
                     stretch.slab.keys[index].narrow(1, stretch.start, stretch.size),
                     stretch.slab.values[index].narrow(1, stretch.start, stretch.size),
-                    scale,
+                    factor,
+                    mask=stretch.folded_mask(group, rows.device),
+                    softcap=how.softcap,
                 )
             )
-        for part in plan.own_parts:
+        for part in reading.own_parts:
             span = slice(part.first, part.last)
             partials.append(
-                causal_attention(queries[:, span], keys[:, span], values[:, span], scale)
+                causal_attention(
+                    queries[:, span],
+                    keys[:, span],
+                    values[:, span],
+                    factor,
+                    mask=None if part.mask is None else part.mask.to(rows.device),
+                    softcap=how.softcap,
+                )
             )
-        return merge(partials, plan.merge.to(device), group).to(query.dtype)[None]
+        sinks = None if how.sinks is None else how.sinks.view(len(keys), group)
+        merged = merge(partials, reading.merge.to(queries.device), group, sinks)
+        return merged.to(query.dtype)[None]
 
     def _write(self, index: int, keys: Tensor, values: Tensor) -> None:
         for write in self._plan.writes:
             slots, tokens = write.slots.to(keys.device), write.tokens.to(keys.device)
             write.slab.keys[index].index_copy_(1, slots, keys.index_select(1, tokens))
             write.slab.values[index].index_copy_(1, slots, values.index_select(1, tokens))
+
+
+def _scaled(queries: Tensor, factors: Tensor) -> Tensor:
+    """Scale queries [heads, T, key_dim] token by token, rounded once."""
+    return (queries.float() * factors.to(queries.device)[None, :, None]).to(queries.dtype)
 
 
 Partial = tuple[Tensor, Tensor]
@@ -124,7 +153,15 @@ def fold(states: Tensor, kv_heads: int) -> Tensor:
     return groups.transpose(1, 2).reshape(kv_heads, -1, dim)
 
 
-def full_attention(queries: Tensor, keys: Tensor, values: Tensor, scale: float) -> Partial:
+def full_attention(
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    scale: float,
+    *,
+    mask: Tensor | None = None,
+    softcap: float | None = None,
+) -> Partial:
     """Attend to all of the given keys.
 
     Args:
@@ -132,14 +169,24 @@ def full_attention(queries: Tensor, keys: Tensor, values: Tensor, scale: float) 
         keys: [kv_heads, n, key_dim].
         values: [kv_heads, n, value_dim].
         scale: factor of the scores.
+        mask: [rows * group, n] float32, added to the scores; every row sees something.
+        softcap: bends the scores to stay within plus and minus this.
     """
-    if _has_flash(queries, values):
-        out, lse = _flash(queries[None], keys[None], values[None], 0.0, False, scale=scale)
-        return out[0], lse[0]
-    return _softmax(torch.matmul(queries, keys.transpose(1, 2)).float() * scale, values)
+    if softcap is None and _has_flash(queries, values):
+        return _flash_attention(queries, keys, values, scale, mask=mask)
+    scores = torch.matmul(queries, keys.transpose(1, 2)).float() * scale
+    return _softmax(_bent(scores, softcap), values, mask)
 
 
-def causal_attention(queries: Tensor, keys: Tensor, values: Tensor, scale: float) -> Partial:
+def causal_attention(
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    scale: float,
+    *,
+    mask: Tensor | None = None,
+    softcap: float | None = None,
+) -> Partial:
     """Attend to the keys of the same tokens, each to itself and those before it.
 
     Args:
@@ -147,27 +194,33 @@ def causal_attention(queries: Tensor, keys: Tensor, values: Tensor, scale: float
         keys: [kv_heads, n, key_dim].
         values: [kv_heads, n, value_dim].
         scale: factor of the scores.
+        mask: [n, n] float32, added to the scores, where not all before are seen.
+        softcap: bends the scores to stay within plus and minus this.
     """
     kv_heads, count, _ = keys.shape
     group = len(queries) // kv_heads
     keys, values = (states.repeat_interleave(group, 0) for states in (keys, values))
-    if _has_flash(queries, values):
-        out, lse = _flash(queries[None], keys[None], values[None], 0.0, True, scale=scale)
-        out, lse = out[0], lse[0]
+    if softcap is None and _has_flash(queries, values):
+        out, lse = _flash_attention(queries, keys, values, scale, mask=mask, causal=mask is None)
     else:
+        if mask is None:
+            later = torch.ones(count, count, dtype=torch.bool, device=queries.device).triu(1)
+            mask = torch.zeros(count, count, device=queries.device).masked_fill(later, -torch.inf)
         scores = torch.matmul(queries, keys.transpose(1, 2)).float() * scale
-        later = torch.ones(count, count, dtype=torch.bool, device=scores.device).triu(1)
-        out, lse = _softmax(scores.masked_fill(later, float("-inf")), values)
+        out, lse = _softmax(_bent(scores, softcap), values, mask)
     return fold(out, kv_heads), fold(lse[..., None], kv_heads)[..., 0]
 
 
-def merge(partials: list[Partial], table: Tensor, group: int) -> Tensor:
+def merge(
+    partials: list[Partial], table: Tensor, group: int, sinks: Tensor | None = None
+) -> Tensor:
     """Join partial results into those of one softmax over everything a token sees.
 
     Args:
         partials: of all stretches, in the order in which ``table`` counts their rows.
         table: [T, S] row numbers of each token; the number after the last row means none.
         group: how many heads share keys.
+        sinks: [kv_heads, group] logits that take their share of the softmax and give nothing.
 
     Returns:
         [T, heads, value_dim], float32.
@@ -178,14 +231,40 @@ def merge(partials: list[Partial], table: Tensor, group: int) -> Tensor:
     lses = lses.view(len(lses), -1, group)  # [kv_heads, rows, group]
     outs = nn.functional.pad(outs, (0, 0, 0, 0, 0, 1))
     lses = nn.functional.pad(lses, (0, 0, 0, 1), value=float("-inf"))
-    weights = lses[:, table].softmax(2)  # [kv_heads, T, S, group]
+    chosen = lses[:, table]  # [kv_heads, T, S, group]
+    if sinks is not None:
+        column = sinks.float()[:, None, None].expand(-1, len(table), -1, -1)
+        chosen = torch.cat([chosen, column], 2)
+    weights = chosen.softmax(2)[:, :, : table.shape[1]]
     merged = torch.einsum("ktsg,ktsgd->tkgd", weights, outs[:, table])
     return merged.flatten(1, 2)
 
 
-def _softmax(scores: Tensor, values: Tensor) -> Partial:
+def _flash_attention(
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    scale: float,
+    *,
+    mask: Tensor | None,
+    causal: bool = False,
+) -> Partial:
+    added = None if mask is None else mask.to(queries.dtype)
+    out, lse = _flash(
+        queries[None], keys[None], values[None], 0.0, causal, attn_mask=added, scale=scale
+    )
+    return out[0], lse[0]
+
+
+def _softmax(scores: Tensor, values: Tensor, mask: Tensor | None) -> Partial:
+    if mask is not None:
+        scores = scores + mask
     lse = scores.logsumexp(-1, keepdim=True)
     return torch.matmul((scores - lse).exp().to(values.dtype), values), lse[..., 0]
+
+
+def _bent(scores: Tensor, softcap: float | None) -> Tensor:
+    return scores if softcap is None else torch.tanh(scores / softcap) * softcap
 
 
 def _has_flash(queries: Tensor, values: Tensor) -> bool:
@@ -212,5 +291,21 @@ def _attention(
     return plan.attend(module, query, key, value, scaling, options), None
 
 
+def _surveyed_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Any,
+    **options: Any,
+) -> tuple[Tensor, None]:
+    return _attention(module, query, key, value, None, rule=attention_mask, **options)
+
+
 def _no_mask(*args: Any, **kwargs: Any) -> None:
     """Return no mask: who sees whom is in the plan."""
+
+
+def _mask_rule(*args: Any, mask_function: Callable[..., Any], **kwargs: Any) -> MaskRule:
+    """Return what the model would make a mask of."""
+    return MaskRule(mask_function)

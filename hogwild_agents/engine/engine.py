@@ -16,36 +16,36 @@ An engine is synchronous and belongs to one thread at a time.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 import torch
 from torch import Tensor
 
-from hogwild_agents.engine.adapter import (
-    ShapeRecorder,
-    find_rope,
-    probe_bound,
-    probe_error,
-    probe_tokens,
-    refusal,
-    unsupported_reason,
-)
-from hogwild_agents.engine.attention import NAME, AttentionPlan, TickAttention, register
+from hogwild_agents.engine.adapter import Adapter
+from hogwild_agents.engine.attention import NAME, SURVEY, AttentionPlan, TickAttention, register
 from hogwild_agents.engine.block import CacheBlock, ViewEntry
+from hogwild_agents.engine.bridge import Bridge
+from hogwild_agents.engine.context import find_context
 from hogwild_agents.engine.plan import Feed, build_plan, entry_block, entry_range
 from hogwild_agents.engine.pool import Pool, pieces
+from hogwild_agents.engine.probe import probe_bound, probe_error, probe_tokens
+from hogwild_agents.engine.refusals import refusal, unsupported_reason
+from hogwild_agents.engine.rope import Angles, Rope
+from hogwild_agents.engine.survey import survey
 from hogwild_agents.errors import (
     CacheFullError,
     ClosedError,
     ConfigError,
-    ContextLengthError,
     FeedError,
     HogwildError,
     LentModelError,
     TickError,
     UnsupportedModelError,
 )
+
+T = TypeVar("T")
 
 
 class Engine:
@@ -58,12 +58,15 @@ class Engine:
         model: a loaded causal language model with rotary positions.
         max_tokens: cache budget in tokens.
         max_bytes: cache budget in bytes of keys and values; the smaller budget counts.
+        max_context: longest view in tokens; by default what the model was made for. Beyond that
+            a warning is given once. A model with two longrope tables is run with its long one if
+            this is more than the short one is for.
         verify: check on a short probe that the logits equal those of the plain forward.
 
     Raises:
         UnsupportedModelError: the model's logits would not be computed exactly.
         LentModelError: the model is lent to another engine.
-        ConfigError: a budget is below one token.
+        ConfigError: a budget or the context is below one token.
     """
 
     def __init__(
@@ -72,28 +75,33 @@ class Engine:
         *,
         max_tokens: int | None = None,
         max_bytes: int | None = None,
+        max_context: int | None = None,
         verify: bool = True,
     ) -> None:
         reason = unsupported_reason(model.config)
         if reason:
             raise refusal(model, reason)
-        if model.config._attn_implementation == NAME:
+        if model.config._attn_implementation in (NAME, SURVEY):
             raise LentModelError(
                 f"{type(model).__name__} is lent to another Engine already: share that engine, "
                 "or close it first."
             )
         self.model = model
         self._vocab_size = int(model.get_input_embeddings().weight.shape[0])
-        self._rope = find_rope(model)
+        self._context = find_context(model, max_context)
         self._blocks: dict[int, CacheBlock] = {}
-        self._attention = model.config._attn_implementation
+        self._attention = _implementations(model.config)
         self._modes = [(module, module.training) for module in model.modules()]
         self._closed = False
+        self._probe_error: float | None = None
+        self._bridge: Bridge | None = None
         model.eval()
         try:
+            self._context.pin()
             ids, expected = self._plain_probe() if verify else ([], None)
-            self._attach()
-            shapes = self._layer_shapes()
+            register()
+            self._adapter = self._survey()
+            shapes = self._adapter.shapes
             self._pool = Pool(shapes, _budget(shapes, max_tokens, max_bytes))
             if expected is not None:
                 self._verify(ids, expected)
@@ -120,10 +128,22 @@ class Engine:
         return self._vocab_size
 
     @property
+    def adapter(self) -> Adapter:
+        """How the layers of the model attend, as the survey found it."""
+        return self._adapter
+
+    @property
     def context_length(self) -> int | None:
-        """The longest view the model takes, in tokens (``max_position_embeddings``)."""
-        length = getattr(self.model.config, "max_position_embeddings", None)
-        return None if length is None else int(length)
+        """The longest view in tokens; a longer one is refused. None without a limit."""
+        return self._context.limit
+
+    @property
+    def probe_error(self) -> float | None:
+        """How far one worker's logits were from the plain forward's, relative to their spread.
+
+        None if that was not measured (``verify=False``).
+        """
+        return self._probe_error
 
     @property
     def max_tokens(self) -> int | None:
@@ -175,7 +195,7 @@ class Engine:
         count, offset = len(source), len(target)
         if not count:
             return
-        angles = self._rope.angles(torch.full((count,), offset, device=self.device))
+        angles = self._angles(torch.full((count,), offset, device=self.device))
         try:
             self._pool.extend(target._runs, count)
         except CacheFullError:
@@ -306,8 +326,11 @@ class Engine:
         self._blocks.clear()
         if hasattr(self, "_pool"):
             self._pool = Pool(self._pool.shapes, self._pool.max_tokens)
-        if self.model.config._attn_implementation == NAME:
+        if self.model.config._attn_implementation in (NAME, SURVEY):
             self.model.set_attn_implementation(self._attention)
+        if self._bridge:
+            self._bridge.remove()
+        self._context.unpin()
         for module, training in self._modes:
             module.training = training
 
@@ -334,10 +357,13 @@ class Engine:
         for feed in feeds:
             self._pool.extend(feed.block._runs, len(feed.tokens))
         with torch.no_grad():
-            plan = build_plan(feeds, self._rope, self._pool, self.device)
+            plan = build_plan(feeds, self._adapter, self._pool, self.device)
             keep = torch.arange(plan.input_ids.shape[1]) if keep_all else plan.last
             logits = self._call(
-                plan.input_ids, plan.position_ids, TickAttention(plan), keep.to(self.device)
+                plan.input_ids,
+                plan.position_ids,
+                TickAttention(plan, self._adapter),
+                keep.to(self.device),
             )
         if bool(logits.isnan().any()):
             raise TickError(
@@ -349,13 +375,14 @@ class Engine:
     def _call(
         self, input_ids: Tensor, position_ids: Tensor, plan: AttentionPlan, keep: Tensor
     ) -> Tensor:
-        output = self.model(
-            input_ids=input_ids,
-            position_ids=position_ids,
-            use_cache=False,
-            logits_to_keep=keep,
-            plan=plan,
-        )
+        with self._bridge.carrying(plan) if self._bridge else nullcontext():
+            output = self.model(
+                input_ids=input_ids,
+                position_ids=position_ids,
+                use_cache=False,
+                logits_to_keep=keep,
+                plan=plan,
+            )
         logits: Tensor = output.logits[0].float()
         return logits
 
@@ -366,7 +393,7 @@ class Engine:
         target: Any,
         target_from: int,
         count: int,
-        angles: tuple[Tensor, Tensor] | None,
+        angles: dict[Rope, Angles] | None,
     ) -> None:
         """Copy entries between runs, turning their keys; source and target may be the same.
 
@@ -379,20 +406,24 @@ class Engine:
                 here = pieces(source, source_from + done, source_from + count)[0]
                 there = pieces(target, target_from + done, target_from + count)[0]
                 size = min(here[2] - here[1], there[2] - there[1])
-                part = angles and (
-                    angles[0][:, done : done + size],
-                    angles[1][:, done : done + size],
-                )
+                part = slice(done, done + size)
                 take, give = slice(here[1], here[1] + size), slice(there[1], there[1] + size)
-                for layer in range(len(self._pool.shapes)):
+                for layer, how in enumerate(self._adapter.layers):
                     keys = here[0].keys[layer][:, take]
-                    turned = self._rope.turn(keys, part) if part else keys
-                    writes.append((there[0].keys[layer][:, give], turned))
+                    if angles and how.rope is not None:
+                        cos, sin = angles[how.rope]
+                        keys = how.rope.turn(keys, (cos[part], sin[part]))
+                    writes.append((there[0].keys[layer][:, give], keys))
                     values = here[0].values[layer][:, take]
                     writes.append((there[0].values[layer][:, give], values))
                 done += size
             for to, states in writes:
                 to.copy_(states)
+
+    def _angles(self, offsets: Tensor) -> dict[Rope, Angles]:
+        with torch.no_grad():
+            ropes = {how.rope for how in self._adapter.layers if how.rope is not None}
+            return {rope: rope.table.angles(offsets) for rope in ropes}
 
     # -- checks
 
@@ -437,15 +468,8 @@ class Engine:
                 )
 
     def _check_length(self, feed: Feed, fresh: dict[int, int]) -> None:
-        if self.context_length is None:
-            return
         ranges = (entry_range(e, fresh.get(id(entry_block(e)), 0)) for e in feed.view)
-        length = sum(high - low for low, high in ranges)
-        if length > self.context_length:
-            raise ContextLengthError(
-                f"The view of {feed.block!r} would be {length} tokens long, but the model's "
-                f"context has {self.context_length}: shorten the prompt, or forget steps."
-            )
+        self._context.check(sum(high - low for low, high in ranges), feed.block)
 
     def _require_open(self) -> None:
         if self._closed:
@@ -460,33 +484,45 @@ class Engine:
 
     # -- the model
 
-    def _attach(self) -> None:
-        register()
-        self.model.set_attn_implementation(NAME)
-        if self.model.config._attn_implementation != NAME:
-            raise refusal(self.model, "its attention is not built on AttentionInterface")
-
     def _plain_probe(self) -> tuple[list[int], Tensor]:
         ids = probe_tokens(self.vocab_size, 24)
         with torch.no_grad():
             output = self.model(torch.tensor([ids], device=self.device), use_cache=False)
         return ids, output.logits[0]
 
-    def _layer_shapes(self) -> list[Any]:
-        recorder = ShapeRecorder(self.model)
-        one = torch.zeros(1, 1, dtype=torch.int64, device=self.device)
-        with torch.no_grad():
+    def _survey(self) -> Adapter:
+        """Find out how the layers attend, and leave the model with the engine's attention."""
+        self._explain(lambda: self._attach(SURVEY))
+        try:
+            adapter = self._explain(self._look)
+        except LentModelError:
+            self._bridge = Bridge(self.model)
             try:
-                self._explain(lambda: self._call(one, one, recorder, one[0]))
+                adapter = self._explain(self._look)
             except LentModelError as error:
                 raise refusal(
                     self.model, "its attention takes no extra arguments, so no plan reaches it"
                 ) from error
-        return recorder.shapes()
+        self._attach(NAME)
+        return adapter
+
+    def _look(self) -> Adapter:
+        keep = torch.zeros(1, dtype=torch.int64, device=self.device)
+        return survey(
+            self.model,
+            self.context_length,
+            lambda ids, at, plan: self._call(ids, at, plan, keep),
+        )
+
+    def _attach(self, name: str) -> None:
+        self.model.set_attn_implementation(name)
+        if self.model.config._attn_implementation != name:
+            raise refusal(self.model, "its attention is not built on AttentionInterface")
 
     def _verify(self, ids: list[int], expected: Tensor) -> None:
         found = self._explain(lambda: self._spread_probe(ids))
         error, bound = probe_error(found, expected), probe_bound(expected.dtype)
+        self._probe_error = error
         if not error <= bound:
             raise refusal(
                 self.model,
@@ -515,7 +551,7 @@ class Engine:
             self._pool = pool
         return torch.cat(parts)
 
-    def _explain(self, call: Callable[[], Tensor]) -> Tensor:
+    def _explain(self, call: Callable[[], T]) -> T:
         """Turn whatever a model's code raises under this attention into a refusal by name."""
         try:
             return call()
@@ -526,6 +562,13 @@ class Engine:
         except (RuntimeError, TypeError, ValueError, AttributeError, KeyError) as error:
             first = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
             raise refusal(self.model, f"a probe failed ({first})") from error
+
+
+def _implementations(config: Any) -> dict[str, Any]:
+    """Return the attention implementations of a config and of its parts, in transformers' form."""
+    parts = {name: getattr(config, name, None) for name in getattr(config, "sub_configs", {})}
+    own = {name: part._attn_implementation for name, part in parts.items() if part is not None}
+    return {"": config._attn_implementation, **own}
 
 
 def _open_end(entry: ViewEntry) -> bool:

@@ -3,7 +3,8 @@
 All tokens of all feeds are packed into one row; the position of a token is its place in its own
 block. For each entry of each view the plan knows by how much the feed's queries must be rotated
 further, and it groups the readers of every stretch of the cache, so that a layer reads each
-stretch once for all the feeds that see it. Built once per tick and used by every layer.
+stretch once for all the feeds that see it. Built once per tick and used by every layer; layers
+that see differently far have readings of their own.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ from operator import index
 import torch
 from torch import Tensor
 
+from hogwild_agents.engine.adapter import Adapter, QueryScale
 from hogwild_agents.engine.block import BlockSlice, CacheBlock, ViewEntry
 from hogwild_agents.engine.pool import Pool, Slab, pieces
-from hogwild_agents.engine.rope import Rope
+from hogwild_agents.engine.reach import Reach
+from hogwild_agents.engine.rope import Angles, Rope
 from hogwild_agents.errors import FeedError
 
 
@@ -50,21 +53,38 @@ class Feed:
 
 @dataclass
 class Stretch:
-    """Neighbouring slots, and the rows of the query table that read them."""
+    """Neighbouring slots, and the rows of the query table that read them.
+
+    Attributes:
+        mask: [rows, size] float32, 0 where the row sees the slot and -inf where it does not; None
+            where all see all.
+    """
 
     slab: Slab
     start: int
     size: int
     first_row: int
     rows: int
+    mask: Tensor | None
+
+    def folded_mask(self, group: int, device: torch.device) -> Tensor | None:
+        """Return the mask for ``group`` heads side by side, [rows * group, size]."""
+        if self.mask is None:
+            return None
+        return self.mask.to(device).repeat_interleave(group, 0)
 
 
 @dataclass
 class OwnPart:
-    """The tokens ``first`` to ``last`` of the tick that attend to each other causally."""
+    """The tokens ``first`` to ``last`` of the tick that attend to each other causally.
+
+    Attributes:
+        mask: [tokens, tokens] float32 where a token's reach ends within the part, else None.
+    """
 
     first: int
     last: int
+    mask: Tensor | None
 
 
 @dataclass
@@ -77,79 +97,145 @@ class Write:
 
 
 @dataclass
-class Plan:
-    """One tick. Tensors lie on the engine's device.
+class Reading:
+    """How the layers of one reach read the cache. Tensors lie on the engine's device.
 
     Attributes:
-        input_ids: [1, T] token ids of all feeds, one after another.
-        position_ids: [1, T] block-local positions.
-        last: [feeds] index of the last token of each feed.
-        writes: where keys and values go.
         query_rows: [R] which token each row of the query table is made of; a token has one row
             for each entry of its view. Rows of one stretch are neighbours.
-        angles: cos and sin that rotate each row further, [1, R, rotary_dim].
+        offsets: [R] by how many positions each row turns further.
         stretches: what is read from the cache.
         own_parts: feeds of several tokens, which attend causally to each other.
         merge: [T, S] which partial results belong to each token; padded with the index of an
             empty partial.
     """
 
-    input_ids: Tensor
-    position_ids: Tensor
-    last: Tensor
-    writes: list[Write]
     query_rows: Tensor
-    angles: tuple[Tensor, Tensor]
+    offsets: Tensor
     stretches: list[Stretch]
     own_parts: list[OwnPart]
     merge: Tensor
-    rope: Rope
+
+
+@dataclass
+class Plan:
+    """One tick. Tensors lie on the engine's device.
+
+    Attributes:
+        input_ids: [1, T] token ids of all feeds, one after another.
+        position_ids: [1, T] block-local positions.
+        view_positions: [T] those in the view of each token's feed.
+        last: [feeds] index of the last token of each feed.
+        writes: where keys and values go.
+        readings: how layers read, by their reach.
+        angles: by how much the rows of a reading turn further, by reach and rope.
+        corrections: [T] factors on queries, by how they are scaled.
+    """
+
+    input_ids: Tensor
+    position_ids: Tensor
+    view_positions: Tensor
+    last: Tensor
+    writes: list[Write]
+    readings: dict[Reach, Reading]
+    angles: dict[tuple[Reach, Rope], Angles]
+    corrections: dict[QueryScale, Tensor]
 
 
 @dataclass
 class _Readers:
-    """Who reads one range of one block: the tokens, and how far their queries turn."""
+    """Who reads one range of one block: the tokens, how far their queries turn, from where on."""
 
     tokens: list[int] = field(default_factory=list)
     offsets: list[int] = field(default_factory=list)
+    firsts: list[int] = field(default_factory=list)
 
 
-def build_plan(feeds: Sequence[Feed], rope: Rope, pool: Pool, device: torch.device) -> Plan:
+@dataclass
+class _Packed:
+    """All feeds in one row."""
+
+    ids: list[int] = field(default_factory=list)
+    positions: list[int] = field(default_factory=list)
+    view_positions: list[int] = field(default_factory=list)
+    last: list[int] = field(default_factory=list)
+    rows: list[range] = field(default_factory=list)  # of each feed
+    spans: list[list[_Span]] = field(default_factory=list)  # of each feed
+
+
+_Span = tuple[CacheBlock, int, int, int]
+"""A view entry: its block, its range (low, high), the view position of the block's entry 0."""
+
+
+def build_plan(feeds: Sequence[Feed], adapter: Adapter, pool: Pool, device: torch.device) -> Plan:
     """Work out one tick.
 
     The feeds were checked, and their blocks own the slots of the new tokens already (lengths do
     not count them yet).
     """
     fresh = {id(feed.block): len(feed.tokens) for feed in feeds}
-    readers: dict[tuple[int, int, int], _Readers] = {}
-    blocks = {id(entry_block(e)): entry_block(e) for feed in feeds for e in feed.view}
-    own_parts: list[OwnPart] = []
-    ids: list[int] = []
-    positions: list[int] = []
-    last: list[int] = []
-    for feed in feeds:
-        first = len(ids)
-        ids += feed.tokens
-        positions += range(len(feed.block), len(feed.block) + len(feed.tokens))
-        last.append(len(ids) - 1)
-        rows = range(first, len(ids))
-        if len(rows) > 1:
-            own_parts.append(OwnPart(first, len(ids)))
-        _add_readers(readers, feed, rows, fresh)
-
-    stretches, tokens, offsets, seen_by = _stretches(readers, blocks, own_parts, len(ids))
+    packed = _pack(feeds, fresh)
+    positions = torch.tensor(packed.positions, device=device)
+    view_positions = torch.tensor(packed.view_positions, device=device)
+    readings = {reach: _reading(packed, fresh, reach, device) for reach in adapter.reaches}
     return Plan(
-        input_ids=torch.tensor([ids], device=device),
-        position_ids=torch.tensor([positions], device=device),
-        last=torch.tensor(last, device=device),
+        input_ids=torch.tensor([packed.ids], device=device),
+        position_ids=positions[None],
+        view_positions=view_positions,
+        last=torch.tensor(packed.last, device=device),
         writes=_writes(feeds, pool, device),
-        query_rows=torch.tensor(tokens, dtype=torch.int64, device=device),
-        angles=rope.angles(torch.tensor(offsets, dtype=torch.int64, device=device)),
-        stretches=stretches,
-        own_parts=own_parts,
-        merge=_merge_table(seen_by, device),
-        rope=rope,
+        readings=readings,
+        angles={
+            (reach, rope): rope.table.angles(readings[reach].offsets)
+            for reach, rope in adapter.readings
+            if rope is not None
+        },
+        corrections={
+            scale: scale.correction(view_positions, positions) for scale in adapter.scales
+        },
     )
+
+
+def _pack(feeds: Sequence[Feed], fresh: dict[int, int]) -> _Packed:
+    packed = _Packed()
+    for feed in feeds:
+        first, count, length = len(packed.ids), len(feed.tokens), len(feed.block)
+        spans = _spans(feed, fresh)
+        origin = spans[-1][3]
+        packed.ids += feed.tokens
+        packed.positions += range(length, length + count)
+        packed.view_positions += range(origin + length, origin + length + count)
+        packed.last.append(first + count - 1)
+        packed.rows.append(range(first, first + count))
+        packed.spans.append(spans)
+    return packed
+
+
+def _spans(feed: Feed, fresh: dict[int, int]) -> list[_Span]:
+    """Lay out a feed's view."""
+    spans = []
+    length = 0
+    for entry in feed.view:
+        block = entry_block(entry)
+        low, high = entry_range(entry, fresh.get(id(block), 0))
+        spans.append((block, low, high, length - low))
+        length += high - low
+    return spans
+
+
+def _reading(packed: _Packed, fresh: dict[int, int], reach: Reach, device: torch.device) -> Reading:
+    readers: dict[tuple[int, int, int], _Readers] = {}
+    blocks: dict[int, CacheBlock] = {}
+    lowest = [reach.lowest(position) for position in packed.view_positions]
+    for spans, rows in zip(packed.spans, packed.rows, strict=True):
+        blocks |= {id(span[0]): span[0] for span in spans}
+        _add_readers(readers, spans, rows, fresh, lowest)
+    own_parts = [
+        OwnPart(rows.start, rows.stop, _own_mask(packed, rows, lowest, device))
+        for rows in packed.rows
+        if len(rows) > 1
+    ]
+    return _laid_out(readers, blocks, own_parts, len(packed.ids), device)
 
 
 def entry_block(entry: ViewEntry) -> CacheBlock:
@@ -172,40 +258,36 @@ def entry_range(entry: ViewEntry, fresh: int) -> tuple[int, int]:
 
 def _add_readers(
     readers: dict[tuple[int, int, int], _Readers],
-    feed: Feed,
+    spans: list[_Span],
     rows: range,
     fresh: dict[int, int],
+    lowest: list[int],
 ) -> None:
-    """Enter the feed as a reader of everything in its view."""
-    spans = []
-    length = 0
-    for entry in feed.view:
-        block = entry_block(entry)
-        low, high = entry_range(entry, fresh.get(id(block), 0))
-        spans.append((block, low, high, length - low))
-        length += high - low
-    own_origin = spans[-1][3]  # view position of the own block's entry 0
+    """Enter a feed's tokens as readers of everything in their view that they reach."""
+    own_origin = spans[-1][3]
     for number, (block, low, high, origin) in enumerate(spans):
-        gained = fresh.get(id(block), 0)
-        cut = len(block)
+        gained, cut = fresh.get(id(block), 0), len(block)
         ranges = [(low, high)]
         if gained > 1:  # cut where the new tokens begin, so that all feeds share the old part
             ranges = [(low, min(high, cut)), (max(low, cut), high)]
             if number == len(spans) - 1:
                 ranges.pop()  # seen causally, from this tick's own keys
-        for part in ranges:
-            if part[0] < part[1]:
-                entry_readers = readers.setdefault((id(block), *part), _Readers())
-                entry_readers.tokens += rows
-                entry_readers.offsets += [own_origin - origin] * len(rows)
+        for start, stop in ranges:
+            seeing = [row for row in rows if start < stop and lowest[row] - origin < stop]
+            if seeing:
+                entered = readers.setdefault((id(block), start, stop), _Readers())
+                entered.tokens += seeing
+                entered.offsets += [own_origin - origin] * len(seeing)
+                entered.firsts += [max(start, lowest[row] - origin) for row in seeing]
 
 
-def _stretches(
+def _laid_out(
     readers: dict[tuple[int, int, int], _Readers],
     blocks: dict[int, CacheBlock],
     own_parts: list[OwnPart],
     count: int,
-) -> tuple[list[Stretch], list[int], list[int], list[list[int]]]:
+    device: torch.device,
+) -> Reading:
     """Lay out the query table, and number the partial results of each token."""
     stretches: list[Stretch] = []
     tokens: list[int] = []
@@ -213,19 +295,56 @@ def _stretches(
     seen_by: list[list[int]] = [[] for _ in range(count)]
     partial = 0
     for (block, low, high), who in readers.items():
-        first = len(tokens)
-        tokens += who.tokens
-        offsets += who.offsets
+        entry, rows, first_row = low, 0, 0
         for slab, start, stop in pieces(blocks[block]._runs, low, high):
-            stretches.append(Stretch(slab, start, stop - start, first, len(who.tokens)))
-            for token in who.tokens:
-                seen_by[token].append(partial)
-                partial += 1
+            end = entry + stop - start
+            seeing = [n for n, first in enumerate(who.firsts) if first < end]
+            if len(seeing) > rows:  # later pieces are seen by the same rows or by more
+                first_row, rows = len(tokens), len(seeing)
+                tokens += [who.tokens[n] for n in seeing]
+                offsets += [who.offsets[n] for n in seeing]
+            if seeing:
+                firsts = [max(who.firsts[n], entry) for n in seeing]
+                skipped = min(firsts) - entry
+                mask = _reach_mask(firsts, entry + skipped, end, device)
+                size = stop - start - skipped
+                stretches.append(Stretch(slab, start + skipped, size, first_row, rows, mask))
+                for n in seeing:
+                    seen_by[who.tokens[n]].append(partial)
+                    partial += 1
+            entry = end
     for part in own_parts:
         for token in range(part.first, part.last):
             seen_by[token].append(partial)
             partial += 1
-    return stretches, tokens, offsets, seen_by
+    return Reading(
+        query_rows=torch.tensor(tokens, dtype=torch.int64, device=device),
+        offsets=torch.tensor(offsets, dtype=torch.int64, device=device),
+        stretches=stretches,
+        own_parts=own_parts,
+        merge=_merge_table(seen_by, device),
+    )
+
+
+def _reach_mask(firsts: list[int], low: int, high: int, device: torch.device) -> Tensor | None:
+    """Return [rows, high - low], -inf before each row's first entry, else 0; None if all 0."""
+    if max(firsts) == low:
+        return None
+    entries = torch.arange(low, high, device=device)
+    hidden = entries[None] < torch.tensor(firsts, device=device)[:, None]
+    return torch.zeros(hidden.shape, device=device).masked_fill(hidden, float("-inf"))
+
+
+def _own_mask(
+    packed: _Packed, rows: range, lowest: list[int], device: torch.device
+) -> Tensor | None:
+    """Return who sees whom among the tokens of one feed, where not all before are seen."""
+    if lowest[rows[-1]] <= packed.view_positions[rows[0]]:
+        return None
+    places = torch.tensor([packed.view_positions[row] for row in rows], device=device)
+    first = torch.tensor([lowest[row] for row in rows], device=device)
+    hidden = (places[None] > places[:, None]) | (places[None] < first[:, None])
+    return torch.zeros(hidden.shape, device=device).masked_fill(hidden, float("-inf"))
 
 
 def _writes(feeds: Sequence[Feed], pool: Pool, device: torch.device) -> list[Write]:

@@ -1,59 +1,138 @@
-"""Rope: further rotations of queries and keys by the model's own tables and helper.
+"""Rope: further rotations of queries and keys by the model's own tables.
 
 A model rotates a query to its block-local position p. Rotations add up, so turning it by a
 further ``offset`` makes it the query at position p + offset (Hogwild! Inference, section 3).
+Which dimensions of a head turn, and which two of them together, differs between models; the
+engine finds it out (:mod:`hogwild_agents.engine.survey`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+Pairing = Literal["halves", "neighbours"]
+"""Which two dimensions turn together: i and i + n/2 (as in Llama), or 2i and 2i + 1 (as in GLM)."""
+
+Angles = tuple[Tensor, Tensor]
+"""Cosines and sines, each [rows, rotary_dim / 2], float32."""
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """A rotary table: the model's own module, with what it is called with besides positions.
+
+    Attributes:
+        module: ``module(x, position_ids, ...) -> (cos, sin)``, or complex numbers.
+        copies: the leading dimensions that its positions have, such as (3, 1) for M-RoPE, whose
+            three sections are equal where there is only text.
+        options: further keyword arguments, such as the kind of layer.
+        form: how it gives the numbers of a pair: both halves of a row alike, neighbours alike,
+            or each pair once.
+        dimensions: how many dimensions of a head turn by it.
+        scale: the factor that it has on all numbers (YaRN and its kin).
+    """
+
+    module: nn.Module
+    copies: tuple[int, ...]
+    options: Mapping[str, Any]
+    form: Literal["halves", "neighbours", "once"]
+    dimensions: int
+    scale: float
+
+    @classmethod
+    def of(
+        cls, module: nn.Module, copies: tuple[int, ...], options: Mapping[str, Any], device: Any
+    ) -> Table:
+        """Read a module's table at a few positions."""
+        positions = torch.arange(4, device=device)
+        cos, sin = _numbers(module, positions, copies, options)
+        pairs = cos.shape[-1] // 2
+        form: Literal["halves", "neighbours", "once"] = "once"
+        if torch.equal(sin[:, :pairs], sin[:, pairs:]):
+            form = "halves"
+        elif torch.equal(sin[:, 0::2], sin[:, 1::2]):
+            form = "neighbours"
+        dimensions = (2 if form == "once" else 1) * cos.shape[-1]
+        return cls(module, copies, options, form, dimensions, float(cos[0, 0]))
+
+    def angles(self, offsets: Tensor) -> Angles:
+        """Return cosines and sines of the angles by which so many positions turn.
+
+        The scale is divided out: the model has applied it already, and a further rotation must
+        not change lengths.
+
+        Args:
+            offsets: [rows], int64; negative ones turn back.
+        """
+        if not len(offsets):  # transformers' modules do not take empty positions
+            nothing = torch.empty(0, self.dimensions // 2, device=offsets.device)
+            return nothing, nothing
+        found = _numbers(self.module, offsets, self.copies, self.options)
+        pairs = found[0].shape[-1] // 2
+        once = {
+            "halves": slice(0, pairs),
+            "neighbours": slice(0, None, 2),
+            "once": slice(None),
+        }[self.form]
+        cos, sin = (states[:, once] for states in found)
+        return (cos, sin) if self.scale == 1.0 else (cos / self.scale, sin / self.scale)
+
 
 @dataclass(frozen=True)
 class Rope:
-    """The rotary embedding of one model.
+    """The rotary embedding of a layer.
 
     Attributes:
-        table: the model's rotary module, ``table(x, position_ids) -> (cos, sin)``.
-        rotate: the helper of its modeling file, ``rotate(q, k, cos, sin) -> (q, k)``.
+        table: where the angles come from.
+        pairing: which two dimensions turn together.
+        start: the first dimension of a head that turns; as many turn as the table has angles for.
     """
 
-    table: nn.Module
-    rotate: Callable[..., Any]
+    table: Table
+    pairing: Pairing = "halves"
+    start: int = 0
 
-    def angles(self, offsets: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the tables that turn row i by ``offsets[i]`` positions more (or fewer).
-
-        YaRN and its kin scale cos and sin. The model has applied that factor already, so it is
-        divided out here: a further rotation must not change lengths.
-
-        Args:
-            offsets: [rows], int64.
-
-        Returns:
-            cos and sin, each [1, rows, rotary_dim], float32.
-        """
-        like = torch.empty(0, dtype=torch.float32, device=offsets.device)
-        cos, sin = self.table(like, offsets[None])
-        scale = float(getattr(self.table, "attention_scaling", 1.0))
-        return (cos, sin) if scale == 1.0 else (cos / scale, sin / scale)
-
-    def turn(self, rows: Tensor, angles: tuple[Tensor, Tensor]) -> Tensor:
+    def turn(self, rows: Tensor, angles: Angles) -> Tensor:
         """Rotate rows by the given angles, computed in float32 and rounded once.
 
         Args:
             rows: [heads, rows, head_dim].
-            angles: from :meth:`angles`, one per row.
+            angles: one per row.
 
         Returns:
             [heads, rows, head_dim] in the dtype of ``rows``.
         """
         cos, sin = (table.to(rows.device) for table in angles)
-        states = rows[None].float()
-        turned, _ = self.rotate(states, states[:, :1], cos, sin)
-        return torch.as_tensor(turned[0]).to(rows.dtype)
+        pairs = cos.shape[-1]
+        turning = rows[..., self.start : self.start + 2 * pairs].float()
+        if self.pairing == "halves":
+            first, second = turning[..., :pairs], turning[..., pairs:]
+        else:
+            first, second = turning[..., 0::2], turning[..., 1::2]
+        turned = (first * cos - second * sin, second * cos + first * sin)
+        joined = (
+            torch.cat(turned, -1)
+            if self.pairing == "halves"
+            else torch.stack(turned, -1).flatten(-2)
+        )
+        if joined.shape[-1] == rows.shape[-1]:
+            return joined.to(rows.dtype)
+        whole = rows.clone()
+        whole[..., self.start : self.start + 2 * pairs] = joined.to(rows.dtype)
+        return whole
+
+
+def _numbers(
+    module: nn.Module, positions: Tensor, copies: tuple[int, ...], options: Mapping[str, Any]
+) -> Angles:
+    """Return the cosines and sines that a module gives for positions, each [rows, width]."""
+    like = torch.empty(0, dtype=torch.float32, device=positions.device)
+    found = module(like, positions.expand(*copies, -1), **options)
+    parts = (found.real, found.imag) if isinstance(found, Tensor) else found
+    cos, sin = (states.reshape(-1, *states.shape[-2:])[0].float() for states in parts)
+    return cos, sin
