@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 import anyio
@@ -24,10 +25,10 @@ from rich.progress import (
 from rich.table import Table
 
 from hogwild_agents.cli.build import build_team, check_policies, loaded
-from hogwild_agents.cli.intervals import Estimate, mean, proportion, ratio
 from hogwild_agents.cli.run import INTERRUPTED
 from hogwild_agents.config import RunConfig
 from hogwild_agents.errors import ConfigError, HogwildError, ProblemError, RunError
+from hogwild_agents.experiment.statistics import Estimate, average, ratio, share
 
 if TYPE_CHECKING:
     from hogwild_agents import CacheCoordinator, LanguageModel
@@ -93,7 +94,7 @@ class Outcome:
     Attributes:
         arm: the kind of team.
         seed: of the run.
-        task: which of the seed's problems.
+        problem: what it solved.
         correct: whether the answer is right, as a string.
         ticks: until it ended.
         reason: why it ended.
@@ -101,7 +102,7 @@ class Outcome:
 
     arm: Arm
     seed: int
-    task: int
+    problem: str
     correct: bool
     ticks: int
     reason: str
@@ -114,9 +115,9 @@ class Score:
     Attributes:
         layout, workers: the arm.
         runs: how many ended.
-        accuracy: share of right answers (Wilson).
-        ticks: per run (bootstrap).
-        ratio: of its ticks to those of one worker on the same problems (paired bootstrap); None
+        accuracy: share of right answers.
+        ticks: per run.
+        ratio: of its ticks to those of one worker on the same problems with the same seeds; None
             without such an arm.
         accuracy_by_seed: share of right answers for each seed.
         reasons: how many runs ended for which reason.
@@ -207,21 +208,16 @@ async def _measure(
     """Run everything; return False if a signal broke it off."""
     from hogwild_agents import CacheCoordinator
 
-    jobs = [
-        (arm, seed, number, task)
-        for arm in plan.arms
-        for seed in plan.seeds
-        for number, task in enumerate(tasks[seed])
-    ]
+    jobs = [(arm, seed, task) for arm in plan.arms for seed in plan.seeds for task in tasks[seed]]
     places = anyio.Semaphore(plan.concurrency)
     failures: list[HogwildError] = []
     bar = _bar()
     line = bar.add_task("", total=len(jobs))
     coordinator = CacheCoordinator(model.engine)
 
-    async def work(arm: Arm, seed: int, number: int, task: Task) -> None:
+    async def work(arm: Arm, seed: int, task: Task) -> None:
         try:
-            outcomes.append(await _solve(config, arm, seed, number, task, model, coordinator))
+            outcomes.append(await _solve(config, arm, seed, task, model, coordinator))
         except HogwildError as error:
             failures.append(error)
             runs.cancel_scope.cancel()
@@ -246,7 +242,6 @@ async def _solve(
     config: RunConfig,
     arm: Arm,
     seed: int,
-    number: int,
     task: Task,
     model: LanguageModel,
     coordinator: CacheCoordinator,
@@ -262,7 +257,7 @@ async def _solve(
     return Outcome(
         arm=arm,
         seed=seed,
-        task=number,
+        problem=task.problem,
         correct=result.answer is not None and result.answer.strip() == task.answer.strip(),
         ticks=result.ticks,
         reason=result.reason,
@@ -284,12 +279,20 @@ def score(outcomes: Sequence[Outcome], arms: Iterable[Arm]) -> list[Score]:
     """Return the scores of the arms that have outcomes."""
     by_arm = {arm: [one for one in outcomes if one.arm == arm] for arm in arms}
     single = next((by_arm[arm] for arm in by_arm if arm.workers == 1 and by_arm[arm]), [])
-    base = {(one.seed, one.task): one.ticks for one in single}
+    base = {(one.seed, one.problem): one.ticks for one in single}
     return [_score(arm, runs, base) for arm, runs in by_arm.items() if runs]
 
 
-def _score(arm: Arm, runs: Sequence[Outcome], base: dict[tuple[int, int], int]) -> Score:
-    pairs = [(one.ticks, base[one.seed, one.task]) for one in runs if (one.seed, one.task) in base]
+def _score(arm: Arm, runs: Sequence[Outcome], base: dict[tuple[int, str], int]) -> Score:
+    """Return an arm's score; the unit is the problem, whatever the number of seeds."""
+    grouped: dict[str, list[Outcome]] = {}
+    for one in runs:
+        grouped.setdefault(one.problem, []).append(one)
+    pairs = [
+        (fmean(one.ticks for one in both), fmean(base[one.seed, one.problem] for one in both))
+        for group in grouped.values()
+        if (both := [one for one in group if (one.seed, one.problem) in base])
+    ]
     seeds = sorted({one.seed for one in runs})
     right = {seed: [one.correct for one in runs if one.seed == seed] for seed in seeds}
     reasons = sorted({one.reason for one in runs})
@@ -297,8 +300,10 @@ def _score(arm: Arm, runs: Sequence[Outcome], base: dict[tuple[int, int], int]) 
         layout=arm.layout,
         workers=arm.workers,
         runs=len(runs),
-        accuracy=proportion(sum(one.correct for one in runs), len(runs)),
-        ticks=mean([one.ticks for one in runs]),
+        accuracy=share(
+            [fmean(one.correct for one in group) for group in grouped.values()], len(runs)
+        ),
+        ticks=average([fmean(one.ticks for one in group) for group in grouped.values()], least=0.0),
         ratio=ratio(pairs) if pairs else None,
         accuracy_by_seed={seed: sum(values) / len(values) for seed, values in right.items()},
         reasons={reason: sum(one.reason == reason for one in runs) for reason in reasons},
@@ -323,8 +328,8 @@ def _table(scores: Iterable[Score]) -> Table:
 def _caption(config: RunConfig, plan: Plan, runs: int, seconds: float) -> str:
     return (
         f"\n{runs:,} runs of {config.model} in {seconds:,.0f} s, at most {config.budget:,} ticks "
-        f"each; seeds {', '.join(map(str, plan.seeds))}.\nIn brackets 95 % intervals: Wilson’s; "
-        "bootstrap, for the ratio paired by problem."
+        f"each; seeds {', '.join(map(str, plan.seeds))}.\nIn brackets 95 % intervals over the "
+        "problems: Wilson’s for the accuracy, Student’s\nfor the rest, for the ratio paired."
     )
 
 

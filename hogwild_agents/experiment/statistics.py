@@ -32,6 +32,14 @@ class Estimate:
         high = None if self.high is None else self.high * factor
         return Estimate(self.value * factor, low, high)
 
+    def show(self, digits: int, unit: str = "", sign: str = "") -> str:
+        """Return it as ``99.2 % [98.0, 99.7]``; with the sign ``+``, so are numbers above 0."""
+        form = f"{sign}.{digits}f"
+        value = f"{self.value:{form}}{unit}"
+        if self.low is None or self.high is None:
+            return value
+        return f"{value} [{self.low:{form}}, {self.high:{form}}]"
+
 
 def share(means: Sequence[float], runs: int) -> Estimate:
     """Return the mean of the problems' shares of hits, with Wilson's interval.
@@ -66,6 +74,23 @@ def average(means: Sequence[float], *, least: float = -math.inf) -> Estimate:
         return Estimate(value, None, None)
     half = t_quantile(len(means) - 1) * math.sqrt(variance(means, value) / len(means))
     return Estimate(value, max(value - half, least), value + half)
+
+
+def ratio(pairs: Sequence[tuple[float, float]]) -> Estimate:
+    """Return the ratio of two means over the same problems, with Student's interval.
+
+    It is that of the linearised ratio: of the mean of ``x - ratio * y``, over the mean of ``y``.
+    So a problem that is long for both sides makes it no wider.
+
+    Args:
+        pairs: a problem's means (x, y), at least one pair; the mean of y is above 0.
+    """
+    below = fmean(y for _, y in pairs)
+    value = fmean(x for x, _ in pairs) / below
+    rest = average([(x - value * y) / below for x, y in pairs])
+    if rest.low is None or rest.high is None:
+        return Estimate(value, None, None)
+    return Estimate(value, value + rest.low, value + rest.high)
 
 
 def share_difference(differences: Sequence[float]) -> Estimate:

@@ -130,10 +130,7 @@ def _measured(line: Line, measure: Measure, *, wide: bool) -> list[str]:
 def show(estimate: Estimate, measure: Measure, *, sign: str = "") -> str:
     """Return an estimate as ``99.2 [98.0, 99.7]``, shares in percent."""
     one = estimate.scaled(100) if measure.is_share else estimate
-    form = f"{sign}.{measure.digits}f"
-    if one.low is None or one.high is None:
-        return f"{one.value:{form}}"
-    return f"{one.value:{form}} [{one.low:{form}}, {one.high:{form}}]"
+    return one.show(measure.digits, sign=sign)
 
 
 def _chance(p: float) -> str:

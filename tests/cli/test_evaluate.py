@@ -8,21 +8,23 @@ from pathlib import Path
 import pytest
 
 from hogwild_agents.cli.app import call
-from hogwild_agents.cli.evaluate import Arm, Outcome, Plan, score
+from hogwild_agents.cli.evaluate import Arm, Outcome, Plan, Score, score
 
 
-def outcome(arm: Arm, seed: int, task: int, correct: bool, ticks: int) -> Outcome:
-    return Outcome(arm=arm, seed=seed, task=task, correct=correct, ticks=ticks, reason="answer")
+def outcome(arm: Arm, seed: int, problem: str, correct: bool, ticks: int) -> Outcome:
+    return Outcome(
+        arm=arm, seed=seed, problem=problem, correct=correct, ticks=ticks, reason="answer"
+    )
 
 
 def test_scores_compare_teams_on_the_same_problems() -> None:
     one, two = Arm("combined", 1), Arm("combined", 2)
     outcomes = [
-        outcome(one, 0, 0, True, 100),
-        outcome(one, 0, 1, True, 300),
-        outcome(one, 1, 0, False, 200),
-        outcome(two, 0, 0, True, 50),
-        outcome(two, 0, 1, True, 150),
+        outcome(one, 0, "a", True, 100),
+        outcome(one, 0, "b", True, 300),
+        outcome(one, 1, "c", False, 200),
+        outcome(two, 0, "a", True, 50),
+        outcome(two, 0, "b", True, 150),
     ]
     single, pair = score(outcomes, [one, two])
     assert (single.runs, single.accuracy.value, single.ticks.value) == (3, 2 / 3, 200)
@@ -34,8 +36,26 @@ def test_scores_compare_teams_on_the_same_problems() -> None:
 
 def test_without_one_worker_there_is_no_ratio() -> None:
     arm = Arm("combined", 3)
-    (only,) = score([outcome(arm, 0, 0, True, 9)], [arm])
+    (only,) = score([outcome(arm, 0, "a", True, 9)], [arm])
     assert only.ratio is None
+
+
+def test_more_seeds_on_a_problem_are_not_more_problems() -> None:
+    one, two = Arm("combined", 1), Arm("combined", 2)
+
+    def scores(seeds: range) -> list[Score]:
+        """Two problems, and for all seeds the same runs."""
+        outcomes = [
+            outcome(arm, seed, problem, problem == "a", ticks * (2 if arm is one else 1))
+            for arm in (one, two)
+            for seed in seeds
+            for problem, ticks in (("a", 40), ("b", 70))
+        ]
+        return score(outcomes, [one, two])
+
+    for once, often in zip(scores(range(1)), scores(range(9)), strict=True):
+        assert often.runs == 9 * once.runs
+        assert (often.accuracy, often.ticks, often.ratio) == (once.accuracy, once.ticks, once.ratio)
 
 
 def test_arms_are_listed_once() -> None:

@@ -13,6 +13,7 @@ from hogwild_agents.experiment.statistics import (
     Estimate,
     average,
     holm,
+    ratio,
     share,
     share_difference,
     sign_flip,
@@ -97,6 +98,32 @@ def test_interval_stays_where_means_can_be() -> None:
     assert ends(average([0, 0, 0, 1]))[0] < 0
 
 
+def test_ratio_of_two_means() -> None:
+    """Means 3 and 6; x - y / 2 is -0.5, 0 and 0.5: so 0.5 ± 4.303 * 0.5 / sqrt(3) / 6."""
+    estimate = ratio([(1.5, 4.0), (3.0, 6.0), (4.5, 8.0)])
+    assert estimate.value == 0.5
+    assert ends(estimate) == pytest.approx((0.5 - 0.20702, 0.5 + 0.20702), abs=1e-4)
+    assert ratio([(1.0, 4.0)]) == Estimate(0.25, None, None)
+
+
+def test_pairs_make_a_ratio_certain() -> None:
+    """Problems differ much in length, but the ratio does not: pairing must see that."""
+    rng = random.Random(2)
+    lengths = [rng.uniform(50, 500) for _ in range(50)]
+    estimate = ratio([(0.5 * length, length) for length in lengths])
+    assert (estimate.value, *ends(estimate)) == pytest.approx((0.5, 0.5, 0.5))
+
+
+def test_interval_of_a_ratio_holds_it_as_often_as_it_should() -> None:
+    rng = random.Random(5)
+    held = 0
+    for _ in range(400):
+        lengths = [rng.uniform(50, 150) for _ in range(30)]
+        low, high = ends(ratio([(length * rng.uniform(0.3, 0.5), length) for length in lengths]))
+        held += low <= 0.4 <= high
+    assert 0.91 < held / 400 < 0.98
+
+
 def test_difference_of_paired_shares() -> None:
     """Bonett and Price with 12 and 2 of 50 pairs that differ: 10/52 ± 1.96 * 0.07215."""
     estimate = share_difference([1.0] * 12 + [-1.0] * 2 + [0.0] * 36)
@@ -164,3 +191,9 @@ def test_holm_worked_by_hand() -> None:
 def test_estimates_change_their_unit() -> None:
     assert Estimate(0.5, 0.25, 0.75).scaled(100) == Estimate(50, 25, 75)
     assert Estimate(0.5, None, None).scaled(2) == Estimate(1, None, None)
+
+
+def test_estimates_are_shown_with_their_intervals() -> None:
+    assert Estimate(99.2, 97.96, 99.69).show(1, " %") == "99.2 % [98.0, 99.7]"
+    assert Estimate(0.5, -0.25, 1.25).show(2, sign="+") == "+0.50 [-0.25, +1.25]"
+    assert Estimate(3.0, None, None).show(0) == "3"
