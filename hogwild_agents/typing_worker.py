@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
 
-import anyio.to_thread
-
+from hogwild_agents.stdin import read_line
 from hogwild_agents.worker import Worker
 
 
@@ -19,9 +17,8 @@ class TypingWorker(Worker):
     Args:
         name: see :class:`Worker`.
         lines: its steps, without their prefixes: a list for a script, or an async iterable, such
-            as what a person types; ``None`` reads standard input, up to an empty line. All runs
-            share it, and a list begins anew in each. A process whose run ends while standard
-            input is read ends with the next line, for a thread waits for that.
+            as what a person types; ``None`` reads standard input, up to an empty line, and
+            nothing behind that. All runs share it, and a list begins anew in each.
         options: those of :class:`Worker`.
     """
 
@@ -56,10 +53,5 @@ async def _lines(given: Iterable[str] | AsyncIterable[str] | None) -> AsyncItera
         for line in given:
             yield line
     else:
-        while line := (await _typed()).strip():
+        while line := (await read_line()).strip():
             yield line
-
-
-async def _typed() -> str:
-    """Return one line of standard input; a cancelled run doesn't wait for it."""
-    return await anyio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True)
