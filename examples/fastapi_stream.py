@@ -3,9 +3,8 @@
 All requests share the ticks of one coordinator, and the run of a client who leaves is stopped.
 """
 
-import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager
 
 from fastapi import FastAPI
 from fastapi.sse import EventSourceResponse, ServerSentEvent
@@ -21,32 +20,21 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     model = hogwild.load_model()
     async with hogwild.CacheCoordinator(model.engine) as hub:
         app.state.team = hogwild.Team(model, policies=paper_policies(), coordinator=hub)
-        app.state.tasks = hub.task_group
         yield
 
 
 app = FastAPI(lifespan=lifespan)
 
 
-async def execute(run: hogwild.Run) -> None:
-    """Let a run come to its end; if that is an error, the result says so."""
-    with suppress(hogwild.HogwildError):
-        await run.execute()
-
-
 @app.get("/solve", response_class=EventSourceResponse)
 async def solve(problem: str) -> AsyncIterator[ServerSentEvent]:
-    """Solve a problem, in a task that outlives nobody but this request."""
-    events: asyncio.Queue[hogwild.Event] = asyncio.Queue()
-    run = app.state.team.start(problem, on_event=events.put_nowait)
-    app.state.tasks.start_soon(execute, run)
-    try:
-        while not isinstance(event := await events.get(), hogwild.RunEnded):
+    """Solve a problem, and send what is written as it comes."""
+    async with aclosing(app.state.team.stream(problem)) as events:
+        async for event in events:
             if isinstance(event, hogwild.TokensWritten):
                 yield ServerSentEvent(event=event.worker, data=event.text)
-        yield ServerSentEvent(event="answer", data=event.result.answer)
-    finally:
-        run.stop("the client has left")
+            elif isinstance(event, hogwild.RunEnded):
+                yield ServerSentEvent(event="answer", data=event.result.answer)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from typing import Generic, TypeVar
 import anyio
 from anyio.abc import TaskGroup
 
+from hogwild_agents.bell import Bell
 from hogwild_agents.errors import ClosedError
 
 __all__ = ["Mapping"]
@@ -71,7 +72,7 @@ class Mapping(Generic[Item, Result]):
         self._errands: deque[_Errand[Result]] = deque()  # begun and not yielded, in order
         self._reading = anyio.CancelScope()
         self._tasks = 0
-        self._bell = anyio.Event()  # rung when anything has changed; then a new one is hung up
+        self._bell = Bell()  # rung when anything has changed
 
     async def results(self, get_group: Callable[[], TaskGroup]) -> AsyncGenerator[Result, None]:
         """Do the work in tasks of a group, and yield what comes of it in order.
@@ -94,7 +95,7 @@ class Mapping(Generic[Item, Result]):
         """Wait for the next one in order; None after the last."""
         while self._errands or self._tasks:
             if self._errands and self._errands[0].ended:
-                self._ring()
+                self._bell.ring()
                 return self._errands.popleft()
             await self._bell.wait()
         return None
@@ -154,7 +155,7 @@ class Mapping(Generic[Item, Result]):
                 await work(*args)
             finally:
                 self._tasks -= 1
-                self._ring()
+                self._bell.ring()
 
         self._tasks += 1
         group.start_soon(counted)
@@ -166,10 +167,6 @@ class Mapping(Generic[Item, Result]):
         first = 0 if failed is None else errands.index(failed) + 1
         for errand in errands[first:]:
             errand.scope.cancel()
-
-    def _ring(self) -> None:
-        bell, self._bell = self._bell, anyio.Event()
-        bell.set()
 
 
 async def _each(items: Iterable[Item] | AsyncIterable[Item]) -> AsyncGenerator[Item, None]:

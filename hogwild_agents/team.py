@@ -8,15 +8,12 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from functools import cached_property, partial
 from itertools import takewhile
 from typing import Any, TypeVar, overload
 from weakref import WeakSet
-
-import anyio
 
 from hogwild_agents.answer_type import AnswerType
 from hogwild_agents.chat import encode_prompt
@@ -32,6 +29,7 @@ from hogwild_agents.policy import Policy
 from hogwild_agents.prompt import Prompt
 from hogwild_agents.result import RunResult, TypedResult
 from hogwild_agents.run import Listener, Run
+from hogwild_agents.stream import stream
 from hogwild_agents.tool_use import describe_tools
 from hogwild_agents.worker import Worker
 
@@ -221,36 +219,31 @@ class Team:
             raise error
         return TypedResult.of(result, kind.parse(result.answer))
 
-    async def stream(
+    def stream(
         self, problem: str, *, transcript: str | os.PathLike[str] | None = None
     ) -> AsyncGenerator[Event, None]:
-        """Solve a problem and yield every event, the last one a :class:`RunEnded`.
+        """Solve a problem and yield every event, the last one a :class:`RunEnded`::
 
-        Whoever leaves the loop early wraps this in ``contextlib.aclosing``, so that the run is
-        cancelled then and there.
+            async with aclosing(team.stream(problem)) as events:
+                async for event in events: ...
+
+        A plain ``async for`` will do where the loop is never left early. Leaving it cancels the
+        run and waits for its end, at once if it is left through ``aclosing``, as above, else when
+        the event loop closes the generator. That may be done in any task. The run is a task of the
+        team's coordinator, if it has one, and never waits for whoever reads the events.
+
+        See :meth:`start` and :meth:`Run.execute` for what the loop raises.
+
+        Raises:
+            ClosedError: the team's coordinator is not open, or was closed under way.
         """
-        send, receive = anyio.create_memory_object_stream[Event](math.inf)
-        run = self.start(problem, on_event=send.send_nowait, transcript=transcript)
-        failure: list[Exception] = []
+        begin = partial(self._begin, problem, transcript)
+        return stream(begin, self.coordinator)
 
-        async def execute() -> None:
-            with send:
-                try:
-                    await run.execute()
-                except Exception as error:
-                    failure.append(error)
-
-        async with anyio.create_task_group() as group:
-            group.start_soon(execute)
-            try:
-                with receive:
-                    async for event in receive:
-                        yield event
-            except GeneratorExit:  # left early: not an error of the group
-                group.cancel_scope.cancel()
-                failure.clear()
-        if failure:
-            raise failure[0]
+    def _begin(
+        self, problem: str, transcript: str | os.PathLike[str] | None, listener: Listener
+    ) -> Run:
+        return self.start(problem, on_event=listener, transcript=transcript)
 
     @cached_property
     def _common(self) -> tuple[int, ...]:
