@@ -27,7 +27,6 @@ async def main() -> None:
     """Print the answers as they come, and what all took together."""
     model = load_model()
     problems = dict(draw() for _ in range(12))
-    answers = iter(problems.values())
     right = ticks = 0
     async with CacheCoordinator(model.engine) as coordinator:
         team = Team(model, policies=paper_policies(), coordinator=coordinator)
@@ -36,7 +35,7 @@ async def main() -> None:
         )
         async with aclosing(mapped) as results:
             async for result in results:
-                right += result.parsed == next(answers)
+                right += result.parsed == problems[result.problem]
                 ticks += result.ticks
         done = coordinator.statistics()
     print(f"{right} of {len(problems)} answers are right, the last is {result.parsed}")

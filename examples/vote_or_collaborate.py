@@ -41,8 +41,7 @@ async def main() -> None:
                 aclosing(team.coordinator.map(team.solve, problems)) as stream,
             ):
                 results = [result async for result in stream]
-            pairs = zip(results, problems.values(), strict=True)
-            right = sum(result.answer == answer for result, answer in pairs)
+            right = sum(result.answer == problems[result.problem] for result in results)
             ticks, tokens = sum(r.ticks for r in results), sum(r.tokens for r in results)
             print(f"{temperature} {way:8} {about}{right} right, {ticks} ticks, {tokens} tokens")
 

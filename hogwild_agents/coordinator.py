@@ -162,7 +162,8 @@ class CacheCoordinator:
         """Return an async generator of ``solve(item)`` for each item, in the order of the items::
 
             async with aclosing(coordinator.map(team.solve, problems, limit=8)) as results:
-                async for result in results: ...
+                async for result in results:
+                    print(result.problem, result.answer)
 
         The work is done in :attr:`task_group`, and goes on while the loop's body runs. An item is
         read only when its work may begin: when fewer than ``limit`` are under way, and fewer than

@@ -51,6 +51,7 @@ class RunResult:
         tokens: how many tokens were sampled while thinking.
         seconds: how long the thinking took.
         failures: workers that failed, and why.
+        problem: what was to be solved.
     """
 
     answer: str | None
@@ -62,6 +63,7 @@ class RunResult:
     tokens: int
     seconds: float
     failures: Mapping[str, str] = field(default_factory=dict)
+    problem: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

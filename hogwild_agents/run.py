@@ -174,6 +174,7 @@ class Run:
             tokens=thinking.sampled,
             seconds=thinking.clock.seconds,
             failures={name: say(error) for name, error in thinking.failures.items()},
+            problem=self.problem,
         )
 
     # -- phases

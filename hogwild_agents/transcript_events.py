@@ -51,6 +51,7 @@ class ResultEntry(Record):
     tokens: int
     seconds: float
     failures: dict[str, str]
+    problem: str = ""
 
 
 class EventLine(Record):
