@@ -29,11 +29,10 @@ async def main() -> None:
     problems = dict(draw() for _ in range(12))
     right = ticks = 0
     async with CacheCoordinator(model.engine) as coordinator:
-        team = Team(model, policies=paper_policies(), coordinator=coordinator)
-        mapped = coordinator.map(
-            lambda problem: team.solve(problem, answer_type=list[int]), problems, limit=6
+        team = Team(
+            model, policies=paper_policies(), coordinator=coordinator, answer_type=list[int]
         )
-        async with aclosing(mapped) as results:
+        async with aclosing(coordinator.map(team.solve, problems, limit=6)) as results:
             async for result in results:
                 right += result.parsed == problems[result.problem]
                 ticks += result.ticks

@@ -10,8 +10,9 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError
 
 from hogwild_agents.actions import Conclude, Finish
-from hogwild_agents.errors import ConfigError
+from hogwild_agents.errors import AnswerError, ConfigError
 from hogwild_agents.prompt import Prompt
+from hogwild_agents.result import RunResult, TypedResult
 
 T = TypeVar("T")
 
@@ -28,11 +29,15 @@ class AnswerType(Generic[T]):
     Args:
         type_: any type that pydantic knows: a model, ``list[int]``, ``Literal["yes", "no"]``.
 
+    Attributes:
+        name: the type's.
+
     Raises:
         ConfigError: pydantic does not know the type.
     """
 
     def __init__(self, type_: type[T] | Any) -> None:
+        self.name = type_.__name__ if isinstance(type_, type) else str(type_)
         try:
             self._adapter: TypeAdapter[T] = TypeAdapter(type_)
             self._schema: dict[str, Any] = self._adapter.json_schema()
@@ -67,6 +72,22 @@ class AnswerType(Generic[T]):
         except ValueError as error:
             return str(error)
         return None
+
+    def result(self, result: RunResult) -> TypedResult[T]:
+        """Return a result together with the value of its answer.
+
+        Raises:
+            AnswerError: it has none.
+        """
+        fault = self.fault(result.answer)
+        if result.answer is None or fault is not None:
+            error = AnswerError(
+                f"The run ended ({result.reason}) with the answer {result.answer!r}, which is no "
+                f"{self.name}, because {fault}: give it more time, a Finisher, or another type."
+            )
+            error.result = result
+            raise error
+        return TypedResult.of(result, self.parse(result.answer))
 
     def describe(self, problem: str) -> str:
         """Return the problem with what the answer has to look like, where that is not plain."""

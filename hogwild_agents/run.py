@@ -63,7 +63,7 @@ class Run:
         transcript: TranscriptWriter | None = None,
         answer_type: AnswerType[Any] | None = None,
     ) -> None:
-        self._answer_type = answer_type
+        self.answer_type = answer_type
         self.team = team
         self.problem = problem
         self._prompt = prompt
@@ -235,8 +235,8 @@ class Run:
             self._answer = ending.outcome
         elif isinstance(ending.outcome, Conclude) and ending.stopped is None:
             self._answer = await self._conclude(ending.outcome)
-        if self._answer_type is not None and self._answer is not None:
-            await self._insist(self._answer, self._answer_type)
+        if self.answer_type is not None and self._answer is not None:
+            await self._insist(self._answer, self.answer_type)
 
     async def _conclude(self, action: Conclude) -> Finish | None:
         with self._ending.phase():

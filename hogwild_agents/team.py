@@ -4,6 +4,9 @@
 
     team = Team(load_model(), workers=["Alice", "Bob"], policies=paper_policies())
     result = await team.solve("Tasks: a) 7 + 1 - 3 b) 4 + 9")
+
+For type checkers, a team is generic in what its runs come to: ``Team`` is ``Team[RunResult]``, and
+``Team(model, answer_type=list[int])`` is a ``Team[TypedResult[list[int]]]``.
 """
 
 from __future__ import annotations
@@ -12,14 +15,14 @@ import os
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from functools import cached_property, partial
 from itertools import takewhile
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 from weakref import WeakSet
 
 from hogwild_agents.answer_type import AnswerType
 from hogwild_agents.chat import encode_prompt
 from hogwild_agents.coordinator import CacheCoordinator
 from hogwild_agents.engine import SamplingParams
-from hogwild_agents.errors import AnswerError, ClosedError, ConfigError, ProblemError
+from hogwild_agents.errors import ClosedError, ConfigError, ProblemError
 from hogwild_agents.events import Event
 from hogwild_agents.layouts import LAYOUTS, Combined, Headings, Layout
 from hogwild_agents.limits import Limits
@@ -34,11 +37,17 @@ from hogwild_agents.tool_use import describe_tools
 from hogwild_agents.worker import Worker
 
 T = TypeVar("T")
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar as TypeVarWithDefault
+
+    R_co = TypeVarWithDefault("R_co", bound=RunResult, covariant=True, default=RunResult)
+else:
+    R_co = TypeVar("R_co")
 
 DEFAULT_LIMITS = Limits(ticks=4096)
 
 
-class Team:
+class Team(Generic[R_co]):
     """A team that solves problems, one run each; several runs at once are fine.
 
     Args:
@@ -55,10 +64,48 @@ class Team:
         headings: the text around the blocks.
         coordinator: shared with other teams; None for one of its own in each run. It must run the
             model's engine.
+        answer_type: what the answers have to be, unless :meth:`solve` is told otherwise: a pydantic
+            model, ``list[int]``, ... A problem is followed by the schema of a model, and an answer
+            that does not fit is asked for once more, of the same worker.
 
     Raises:
-        ConfigError: no workers, two of one name, an unknown layout or prompt, another engine.
+        ConfigError: no workers, two of one name, an unknown layout or prompt, another engine, a
+            type that pydantic does not know.
     """
+
+    @overload
+    def __init__(
+        self: Team[RunResult],
+        model: LanguageModel,
+        *,
+        workers: Iterable[str | Worker] = ...,
+        layout: Layout | str | None = ...,
+        policies: Iterable[Policy] = ...,
+        prompt: Prompt | str | os.PathLike[str] = ...,
+        limits: Limits = ...,
+        sampling: SamplingParams | None = ...,
+        seed: int = ...,
+        headings: Headings | None = ...,
+        coordinator: CacheCoordinator | None = ...,
+        answer_type: None = ...,
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self: Team[TypedResult[T]],
+        model: LanguageModel,
+        *,
+        workers: Iterable[str | Worker] = ...,
+        layout: Layout | str | None = ...,
+        policies: Iterable[Policy] = ...,
+        prompt: Prompt | str | os.PathLike[str] = ...,
+        limits: Limits = ...,
+        sampling: SamplingParams | None = ...,
+        seed: int = ...,
+        headings: Headings | None = ...,
+        coordinator: CacheCoordinator | None = ...,
+        answer_type: type[T],
+    ) -> None: ...
 
     def __init__(
         self,
@@ -73,6 +120,7 @@ class Team:
         seed: int = 0,
         headings: Headings | None = None,
         coordinator: CacheCoordinator | None = None,
+        answer_type: type[Any] | None = None,
     ) -> None:
         self.model = _model(model)
         self.workers = _workers(workers)
@@ -84,6 +132,7 @@ class Team:
         self.seed = seed
         self.headings = headings or Headings()
         self.coordinator = coordinator
+        self._answer_type: AnswerType[Any] | None = _answer_type(answer_type)
         self._runs: WeakSet[Run] = WeakSet()
         if coordinator is not None and coordinator.engine is not model.engine:
             raise ConfigError(
@@ -128,7 +177,7 @@ class Team:
         *,
         on_event: Listener | None = None,
         transcript: str | os.PathLike[str] | None = None,
-        answer_type: AnswerType[Any] | None = None,
+        answer_type: type[Any] | None = None,
     ) -> Run:
         """Check a problem and return its run, which begins with :meth:`Run.execute`.
 
@@ -136,15 +185,16 @@ class Team:
             problem: what to solve.
             on_event: called with every event at once; it must not block.
             transcript: a file that the record of the run is written to, replaced if it exists.
-            answer_type: an answer of another type is asked for once more.
+            answer_type: an answer of another type is asked for once more; None for the team's.
 
         Raises:
             ProblemError: the problem is empty, or too long for the model's context.
             ChatTemplateError: the model's tokenizer has no chat template.
-            ConfigError: nothing can be written to the transcript's path, or a policy cannot be
-                copied.
+            ConfigError: nothing can be written to the transcript's path, a policy cannot be
+                copied, or pydantic does not know the type.
         """
-        given = problem if answer_type is None else answer_type.describe(problem)
+        kind = _answer_type(answer_type) or self._answer_type
+        given = problem if kind is None else kind.describe(problem)
         prompt = self._encode(given)
         writer = None
         if transcript is not None:
@@ -157,7 +207,7 @@ class Team:
             prompt,
             on_event=on_event,
             transcript=writer,
-            answer_type=answer_type,
+            answer_type=kind,
         )
         self._runs.add(run)
         return run
@@ -169,7 +219,7 @@ class Team:
         *,
         on_event: Listener | None = None,
         transcript: str | os.PathLike[str] | None = None,
-    ) -> RunResult: ...
+    ) -> R_co: ...
 
     @overload
     async def solve(
@@ -193,31 +243,17 @@ class Team:
 
         Args:
             problem: what to solve.
-            answer_type: what the answer has to be: a pydantic model, ``list[int]``, ... The
-                problem is followed by the schema of a model. An answer that does not fit is asked
-                for once more, of the same worker; the result is a :class:`TypedResult` then, with
-                the value as ``parsed``.
+            answer_type: what the answer has to be; None for the team's. Where there is one, the
+                result is a :class:`TypedResult`, with the value as ``parsed``.
             on_event: see :meth:`start`.
             transcript: see :meth:`start`.
 
         Raises:
             AnswerError: there is no answer of the type; its ``result`` holds what was written.
         """
-        if answer_type is None:
-            return await self.start(problem, on_event=on_event, transcript=transcript).execute()
-        kind: AnswerType[Any] = AnswerType(answer_type)
-        run = self.start(problem, on_event=on_event, transcript=transcript, answer_type=kind)
+        run = self.start(problem, on_event=on_event, transcript=transcript, answer_type=answer_type)
         result = await run.execute()
-        fault = kind.fault(result.answer)
-        if result.answer is None or fault is not None:
-            error = AnswerError(
-                f"The run ended ({result.reason}) with the answer {result.answer!r}, which is no "
-                f"{getattr(answer_type, '__name__', answer_type)}, because {fault}: give it more "
-                "time, a Finisher, or another type."
-            )
-            error.result = result
-            raise error
-        return TypedResult.of(result, kind.parse(result.answer))
+        return result if run.answer_type is None else run.answer_type.result(result)
 
     def stream(
         self, problem: str, *, transcript: str | os.PathLike[str] | None = None
@@ -316,3 +352,7 @@ def _policies(given: Iterable[Policy]) -> tuple[Policy, ...]:
         if not isinstance(policy, Policy):
             raise ConfigError(f"{policy!r} is no policy: give objects of subclasses of Policy.")
     return policies
+
+
+def _answer_type(given: type[Any] | None) -> AnswerType[Any] | None:
+    return None if given is None else AnswerType(given)

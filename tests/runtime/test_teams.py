@@ -288,7 +288,7 @@ def names(view: Sequence[ViewEntry]) -> str:
 
 def test_a_model_that_is_not_loaded_is_refused_with_what_to_do() -> None:
     with pytest.raises(ConfigError, match=r"give load_model\('bundled'\)"):
-        Team("bundled")  # type: ignore[arg-type]
+        Team("bundled")  # type: ignore[call-overload]
 
 
 # -- what a run costs

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, assert_type
 
 import pytest
 from pydantic import BaseModel
 
-from hogwild_agents import ActionTaken, AnswerError, ConfigError, Event, Prompt, Team, TypedResult
+from hogwild_agents import (
+    ActionTaken,
+    AnswerError,
+    CacheCoordinator,
+    ConfigError,
+    Event,
+    Prompt,
+    RunEnded,
+    RunResult,
+    Team,
+    TypedResult,
+)
 from hogwild_agents.answer_type import AnswerType
 from hogwild_agents.policies import StopOnAnswer
 from hogwild_agents.testing import scripted_model
@@ -59,6 +70,8 @@ def test_what_no_reading_fits_is_said_in_words() -> None:
 def test_a_type_that_pydantic_does_not_know_is_refused() -> None:
     with pytest.raises(ConfigError, match="cannot be the type of an answer"):
         AnswerType(type("Odd", (), {}))
+    with pytest.raises(ConfigError, match="cannot be the type of an answer"):
+        Team(scripted_model({}), answer_type=type("Odd", (), {}))
 
 
 async def test_a_fitting_answer_is_a_value() -> None:
@@ -66,6 +79,37 @@ async def test_a_fitting_answer_is_a_value() -> None:
     assert isinstance(result, TypedResult)
     assert result.parsed == [7, 12]
     assert (result.answer, result.author, result.reason) == ("7, 12", "Ada", "answer")
+
+
+async def test_a_teams_type_is_that_of_all_its_runs() -> None:
+    model = scripted_model({"Ada": "I see it. \\boxed{7, 12}"})
+    async with CacheCoordinator(model.engine) as coordinator:
+        typed = Team(
+            model,
+            workers=["Ada"],
+            policies=[StopOnAnswer()],
+            coordinator=coordinator,
+            answer_type=list[int],
+        )
+        result = await typed.solve("2 + 5?")
+        assert_type(result, TypedResult[list[int]])
+        assert result.parsed == [7, 12]
+        async for one in coordinator.map(typed.solve, ["2 + 5?", "3 + 4?"]):
+            assert_type(one, TypedResult[list[int]])
+            assert one.parsed == [7, 12]
+        other = await typed.solve("2 + 5?", answer_type=str)
+        assert_type(other, TypedResult[str])
+        assert other.parsed == "7, 12"
+        plain: Team = typed
+        assert_type(await plain.solve("2 + 5?"), RunResult)
+
+
+async def test_the_runs_of_a_team_with_a_type_ask_for_it() -> None:
+    model = scripted_model({"Ada": ["It is far. \\boxed{far}", "12}"]})
+    typed = Team(model, workers=["Ada"], policies=[StopOnAnswer()], answer_type=int)
+    events = [event async for event in typed.stream("How far?")]
+    assert isinstance(events[-1], RunEnded)
+    assert events[-1].result.answer == "12"
 
 
 async def test_an_answer_that_does_not_fit_is_asked_for_once_more() -> None:
@@ -79,8 +123,8 @@ async def test_an_answer_that_does_not_fit_is_asked_for_once_more() -> None:
 
 
 async def test_a_second_misfit_fails_with_what_was_written() -> None:
-    with pytest.raises(AnswerError, match="which is no int, because") as caught:
-        await team("So. \\boxed{many}", "lots}").solve("How many?", answer_type=int)
+    with pytest.raises(AnswerError, match=r"which is no list\[int\], because") as caught:
+        await team("So. \\boxed{many}", "lots}").solve("How many?", answer_type=list[int])
     assert "many" in caught.value.result.texts["Ada"]
 
 
