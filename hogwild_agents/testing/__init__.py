@@ -17,13 +17,17 @@ if TYPE_CHECKING:
     )
     from hogwild_agents.testing.recorder import Recorder as Recorder
     from hogwild_agents.testing.replay import assert_replays as assert_replays
+    from hogwild_agents.testing.script import Line as Line, Reply as Reply, Script as Script
     from hogwild_agents.testing.scripted import scripted_model as scripted_model
     from hogwild_agents.testing.tiny import tiny_model as tiny_model
     from hogwild_agents.testing.tokenizer import ByteTokenizer as ByteTokenizer
 
 _HOMES = {
     "ByteTokenizer": "tokenizer",
+    "Line": "script",
     "Recorder": "recorder",
+    "Reply": "script",
+    "Script": "script",
     "assert_integrity": "assertions",
     "assert_order": "assertions",
     "assert_replays": "replay",
@@ -34,7 +38,10 @@ _HOMES = {
 
 __all__ = [
     "ByteTokenizer",
+    "Line",
     "Recorder",
+    "Reply",
+    "Script",
     "assert_integrity",
     "assert_order",
     "assert_replays",

@@ -7,10 +7,14 @@ import sys
 from pathlib import Path
 
 import hogwild_agents.testing
+from hogwild_agents.testing import Line, Reply, Script, scripted_model
 
 PUBLIC = {
     "ByteTokenizer",
+    "Line",
     "Recorder",
+    "Reply",
+    "Script",
     "assert_integrity",
     "assert_order",
     "assert_replays",
@@ -30,7 +34,16 @@ def run(code: str, cwd: Path) -> str:
 def test_public_names_are_these() -> None:
     assert set(hogwild_agents.testing.__all__) == PUBLIC
     for name in PUBLIC:
-        assert getattr(hogwild_agents.testing, name).__name__ == name
+        found = getattr(hogwild_agents.testing, name)
+        assert getattr(found, "__name__", name) == name
+
+
+def test_scripts_can_be_annotated() -> None:
+    line: Line = lambda view: view[-1]  # noqa: E731
+    script: Script = ["One.\n\n", line]
+    reply: Reply = {"yes": 0.75}
+    model = scripted_model({"Ada": script}, answers={"Ada": {"Sure?": reply}})
+    assert model.name == "scripted"
 
 
 def test_a_bare_import_loads_no_dependency(tmp_path: Path) -> None:
