@@ -37,7 +37,8 @@ class Debate(Policy):
     Args:
         rounds: at least 1.
         judge: the name of the judge; None for the last worker of the team.
-        positions: what debaters have to defend, by name; the others choose.
+        positions: what debaters have to defend, by name; the others choose. It need not be said
+            twice: the role card ``role_debater`` stands by what a debater opens with.
         steps: how many steps an argument has, at least 1.
         max_tokens: of the conclusion, at least 1.
         opening: opens a debater's first round: a prompt file's name or path; gets ``position``, if

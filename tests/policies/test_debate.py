@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from hogwild_agents import Conclude, ConfigError, Limits, Prompt, TokensWritten
+from hogwild_agents import Conclude, ConfigError, Limits, Prompt, TokensWritten, Worker
 from hogwild_agents.policies import Debate, StopOnAgreement
 from tests.policies.rig import act, fail, steps, taken
 from tests.runtime.rig import Play, run_on
@@ -65,6 +65,24 @@ async def test_positions_are_given() -> None:
     assert "My position is this: it is 7. " in record.result.texts["A"]
     assert "My position is this: it is 8. " in record.result.texts["B"]
     assert record.result.author == "Judge"
+
+
+async def test_a_position_is_given_once() -> None:
+    views: list[str] = []
+
+    def argue(view: str) -> str:
+        views.append(view)
+        return "a.\n\n"
+
+    role = Prompt.load("role_debater").render()
+    scripts = {"A": [argue, argue], "B": "b.\n\nc.\n\n", "Judge": "A.\n\n"}
+    workers = [Worker("A", role=role), Worker("B", role=role), "Judge"]
+    debate = Debate(positions={"A": "it is 7"})
+    await act(scripts, debate, answers=ANSWERS, workers=workers)
+    assert len(views) >= 2
+    for view in views:
+        assert role.strip() in view
+        assert view.count("it is 7") == 1
 
 
 async def test_a_limit_calls_the_judge() -> None:
