@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, field_serializer
+from pydantic import BaseModel, ConfigDict, Field, field_serializer, field_validator
 
 if TYPE_CHECKING:
     from hogwild_agents.worker import Worker
@@ -58,7 +58,10 @@ class SamplingEntry(Entry):
 
 
 class WorkerEntry(Entry):
-    """A worker as its team was given it; None stands for the team's own setting."""
+    """A worker as its team was given it; None stands for the team's own setting.
+
+    Of its tools there are the names.
+    """
 
     name: str
     role: str = ""
@@ -68,17 +71,26 @@ class WorkerEntry(Entry):
     problem: str | None = None
     sees: frozenset[str] | None = None
     seen_by: frozenset[str] | None = None
+    tools: tuple[str, ...] = ()
+
+    @field_validator("tools", mode="before")
+    @classmethod
+    def _names(cls, tools: Any) -> Any:
+        """Take names, as they are in a file, and also the tools themselves."""
+        if not isinstance(tools, list | tuple):
+            return tools
+        return tuple(getattr(tool, "name", tool) for tool in tools)
 
     @field_serializer("sees", "seen_by")
     def _in_order(self, names: frozenset[str] | None) -> list[str] | None:
         return None if names is None else sorted(names)
 
     def restore(self) -> Worker:
-        """Return such a worker."""
+        """Return such a worker, without tools."""
         from hogwild_agents.engine import SamplingParams  # whoever only reads needs no torch
         from hogwild_agents.worker import Worker
 
-        values = {name: getattr(self, name) for name in type(self).model_fields}
+        values = {name: getattr(self, name) for name in type(self).model_fields if name != "tools"}
         if self.sampling is not None:
             names = type(self.sampling).model_fields
             own = {name: getattr(self.sampling, name) for name in names}

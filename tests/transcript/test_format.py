@@ -15,10 +15,11 @@ from hogwild_agents.engine import SamplingParams
 from hogwild_agents.events import NAMES, Event
 from hogwild_agents.limits import Limits
 from hogwild_agents.result import RunResult, Step
+from hogwild_agents.tools import Tool
 from hogwild_agents.transcript import TranscriptHeader, TranscriptWriter, read_transcript, rebuild
-from hogwild_agents.transcript_actions import ActionEntry
-from hogwild_agents.transcript_entries import Entry, Record, SamplingEntry
-from hogwild_agents.transcript_events import EventLine, ResultEntry, StepEntry
+from hogwild_agents.transcript_actions import ActionEntry, SpawnEntry
+from hogwild_agents.transcript_entries import Entry, Record, SamplingEntry, WorkerEntry
+from hogwild_agents.transcript_events import ActionTakenLine, EventLine, ResultEntry, StepEntry
 from hogwild_agents.transcript_lines import LimitsEntry
 from hogwild_agents.worker import Worker
 from tests.transcript.sample import EVENTS, OLD_EVENTS, make_engine, make_header, write_sample
@@ -115,6 +116,11 @@ any_event: st.SearchStrategy[Event] = st.one_of(
 )
 
 
+def price(item: str) -> float:
+    """Tells a price."""
+    return 1.5
+
+
 def without(value: Any, name: str) -> Any:
     """A JSON value less all fields of this name."""
     if isinstance(value, list):
@@ -152,6 +158,7 @@ def test_a_spawned_worker_comes_back_as_far_as_any_worker_goes(tmp_path: Path) -
         sampling=SamplingParams(temperature=0.5),
         sees=["Bob"],
         seen_by=[],
+        tools=[price, Tool(price, name="cost")],
     )
     spawned = events.ActionTaken(
         policy="P", action=actions.Spawn(worker=worker, fork_of="Bob"), tick=1
@@ -165,6 +172,22 @@ def test_a_spawned_worker_comes_back_as_far_as_any_worker_goes(tmp_path: Path) -
     assert back.action.fork_of == "Bob"
     names = ("name", "role", "public_role", "problem", "seed", "sampling", "sees", "seen_by")
     assert all(getattr(back.action.worker, n) == getattr(worker, n) for n in names)
+    assert back.action.worker.tools == ()
+
+
+def test_tools_are_on_record_by_name(tmp_path: Path) -> None:
+    eve = Worker("Eve", tools=[price, Tool(price, name="cost")])
+    header = make_header().model_copy(update={"workers": (WorkerEntry.model_validate(eve),)})
+    with TranscriptWriter(tmp_path / "t.jsonl") as writer:
+        writer.header(header)
+        spawn = actions.Spawn(worker=eve)
+        writer.event(events.ActionTaken(policy="P", action=spawn, tick=1))
+    transcript = read_transcript(tmp_path / "t.jsonl", allow_partial=True)
+    assert transcript.header.workers[0].tools == ("price", "cost")
+    (line,) = transcript.lines
+    assert isinstance(line, ActionTakenLine)
+    assert isinstance(line.action, SpawnEntry)
+    assert line.action.worker.tools == ("price", "cost")
 
 
 @given(st.lists(any_event, max_size=6), results)
@@ -240,6 +263,8 @@ def test_version_2_stays_readable() -> None:
 def test_what_came_to_version_2_later_may_be_missing(tmp_path: Path) -> None:
     rows = [without(json.loads(row), "prefix") for row in VERSION_2.read_bytes().splitlines()]
     del rows[-1]["result"]["problem"]
+    for worker in rows[0]["workers"]:
+        del worker["tools"]
     path = tmp_path / "t.jsonl"
     path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
     bare = [
