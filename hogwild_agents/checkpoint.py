@@ -1,8 +1,8 @@
-"""Checkpoint: a model's folder or id, and every way in which it can be wrong.
+"""Checkpoint: a model's folder, file or id, and every way in which it can be wrong.
 
 What is wrong is found as early as can be: the config first, then the tokenizer, then the heads of
-the weight files, and only then the weights. A folder is read without any network; a Hugging Face id
-goes through transformers' own cache. Code that comes with a checkpoint is never run.
+the weight files, and only then the weights. What is on disk is read without any network; a Hugging
+Face id goes through transformers' own cache. Code that comes with a checkpoint is never run.
 """
 
 from __future__ import annotations
@@ -11,14 +11,15 @@ import json
 import logging
 import os
 import re
-import sys
-from collections.abc import Callable, Iterator, Sized
+from collections.abc import Callable, Iterator, Mapping, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TextIO
+from typing import TYPE_CHECKING, Any, Literal
 
 from hogwild_agents.errors import ModelError, UnsupportedModelError
+from hogwild_agents.model_class import find_class
+from hogwild_agents.rope_scaling import scale_rope
 
 if TYPE_CHECKING:
     import torch
@@ -45,7 +46,9 @@ _TOKENIZER_FILES = (
     "vocab.json",
     "vocab.txt",
 )
-_ADVICE = "give 'bundled', a model folder, or a Hugging Face id such as 'Qwen/Qwen3-8B'"
+_ADVICE = (
+    "give 'bundled', a model folder, a .gguf file, or a Hugging Face id such as 'Qwen/Qwen3-8B'"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,11 +72,19 @@ OnProgress = Callable[[LoadProgress], None]
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where a model comes from: a folder, or else a Hugging Face id."""
+    """Where a model comes from: a folder, or else a Hugging Face id.
+
+    Attributes:
+        name: as it was asked for.
+        folder: where its files are; None for an id.
+        revision: of an id.
+        gguf: the file in the folder that holds it all, config and tokenizer included.
+    """
 
     name: str
     folder: Path | None
     revision: str | None
+    gguf: str | None = None
 
     @property
     def bundled(self) -> bool:
@@ -89,16 +100,19 @@ class Checkpoint:
     def options(self) -> dict[str, Any]:
         """The options of every ``from_pretrained``."""
         known: dict[str, Any] = {"trust_remote_code": False}
+        if self.gguf is not None:
+            known["gguf_file"] = self.gguf
         if self.folder is not None:
             return known | {"local_files_only": True}
         return known | {"revision": self.revision}
 
     def error(self, what: str, error: BaseException) -> ModelError:
         """Return one sentence for whatever transformers raised."""
-        where, advice = repr(self.place), "fetch or save the model again"
+        file = self.place if self.gguf is None else os.path.join(self.place, self.gguf)
+        where, advice = repr(file), "fetch or save the model again"
         if self.folder is None:
             where, advice = f"{where} (no folder here, so a Hugging Face id)", _ADVICE
-        return ModelError(f"{what} of {where} cannot be loaded ({_reason(error)}): {advice}.")
+        return ModelError(f"{what} of {where} cannot be loaded ({reason_of(error)}): {advice}.")
 
 
 def find_checkpoint(name: str | os.PathLike[str], revision: str | None) -> Checkpoint:
@@ -113,9 +127,12 @@ def find_checkpoint(name: str | os.PathLike[str], revision: str | None) -> Check
     path = Path(given).expanduser()
     if path.is_dir():
         return Checkpoint(given, path, None)
+    if path.suffix == ".gguf" and path.is_file():
+        return Checkpoint(given, path.parent, None, path.name)
     if path.exists():
         raise ModelError(
-            f"{given!r} is a file: give the folder of the model, with its config.json."
+            f"{given!r} is a file: give the folder of the model, with its config.json, or a .gguf "
+            "file."
         )
     if not isinstance(name, str) or not _HUB_ID.fullmatch(given):
         raise ModelError(f"There is no model folder {given!r}: {_ADVICE}.")
@@ -138,7 +155,7 @@ def find_device(device: str | torch.device) -> torch.device:
         torch.zeros(1, device=found).item()
     except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
         raise ModelError(
-            f"The device {str(device)!r} cannot be used on this machine ({_reason(error)}): give "
+            f"The device {str(device)!r} cannot be used on this machine ({reason_of(error)}): give "
             "'auto' or 'cpu'."
         ) from error
     return found
@@ -162,29 +179,46 @@ def find_dtype(dtype: str | torch.dtype) -> Any:
 # -- the config
 
 
-def read_config(checkpoint: Checkpoint) -> Any:
-    """Return the config, unless it tells already that the model cannot be run."""
+def read_config(checkpoint: Checkpoint, rope_scaling: Mapping[str, Any] | None = None) -> Any:
+    """Return the config, unless it tells already that the model cannot be run.
+
+    Args:
+        checkpoint: where it is.
+        rope_scaling: rope parameters to put into it.
+
+    Raises:
+        ModelError: it cannot be read.
+        UnsupportedModelError: its models cannot be run exactly.
+        ConfigError: the rope scaling does not fit it.
+    """
     from transformers import AutoConfig
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
-    from hogwild_agents.engine import unsupported_reason
-
-    if checkpoint.folder is not None:
+    if checkpoint.folder is not None and checkpoint.gguf is None:
         _check_config_file(checkpoint.folder)
     try:
         config = AutoConfig.from_pretrained(checkpoint.place, **checkpoint.options)
     except Exception as error:
         raise checkpoint.error("The config", error) from error
-    reason = unsupported_reason(config)
-    if not reason and type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
-        reason = "it is no causal language model"
+    if rope_scaling and getattr(config.get_text_config(decoder=True), "rope_parameters", None):
+        scale_rope(config, rope_scaling)
+    reason = why_not(config)
     if reason:
         raise UnsupportedModelError(
             f"The model {checkpoint.place!r} (model type {config.model_type!r}) cannot be run "
-            f"exactly, because {reason}: choose another model, such as Llama, Qwen2, Qwen3, "
-            "Mistral, OLMo-2, GLM-4 or Granite."
+            f"exactly, because {reason}: choose another model, such as Llama, Qwen3, Gemma 3, "
+            "Mistral, GLM-4 or gpt-oss."
         )
     return config
+
+
+def why_not(config: Any) -> str | None:
+    """Return why the models of a config cannot be run, as far as it tells, or None."""
+    from hogwild_agents.engine import unsupported_reason
+
+    reason = unsupported_reason(config)
+    if not reason and find_class(config) is None:
+        reason = "it is no causal language model"
+    return reason
 
 
 def _check_config_file(folder: Path) -> None:
@@ -196,7 +230,7 @@ def _check_config_file(folder: Path) -> None:
             f"The folder {str(folder)!r} has no config.json, so it is no transformers model: give "
             "the folder that save_pretrained wrote."
         )
-    config = _read_json(file)
+    config = read_json(file)
     kind = config.get("model_type") if isinstance(config, dict) else None
     if not isinstance(kind, str):
         raise ModelError(
@@ -214,12 +248,13 @@ def _check_config_file(folder: Path) -> None:
         )
 
 
-def _read_json(file: Path) -> Any:
+def read_json(file: Path) -> Any:
+    """Return what a JSON file of a checkpoint holds."""
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ModelError(
-            f"{str(file)!r} is broken ({_reason(error)}): fetch or save the model again."
+            f"{str(file)!r} is broken ({reason_of(error)}): fetch or save the model again."
         ) from error
 
 
@@ -230,9 +265,10 @@ def read_tokenizer(checkpoint: Checkpoint) -> Any:
     """Return the tokenizer."""
     from transformers import AutoTokenizer
 
-    if checkpoint.folder is not None and not _has_tokenizer(checkpoint.folder):
+    folder = None if checkpoint.gguf else checkpoint.folder
+    if folder is not None and not _has_tokenizer(folder):
         raise ModelError(
-            f"The folder {str(checkpoint.folder)!r} has no tokenizer (no tokenizer.json or "
+            f"The folder {str(folder)!r} has no tokenizer (no tokenizer.json or "
             "tokenizer.model): copy the tokenizer's files into it."
         )
     try:
@@ -254,132 +290,32 @@ def _has_tokenizer(folder: Path) -> bool:
     )
 
 
-# -- the weights
-
-
-def read_weights(checkpoint: Checkpoint, config: Any, *, dtype: Any, device: torch.device) -> Any:
-    """Return the model with all its weights, on its device."""
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    if checkpoint.folder is not None:
-        _check_weight_files(checkpoint.folder)
-    try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            checkpoint.place,
-            config=config,
-            dtype=dtype,
-            ignore_mismatched_sizes=True,  # they are told below, by name
-            output_loading_info=True,
-            **checkpoint.options,
-        )
-    except torch.OutOfMemoryError as error:
-        raise _too_large(checkpoint, device) from error
-    except Exception as error:
-        raise checkpoint.error("The weights", error) from error
-    model, info = loaded
-    _check_complete(checkpoint, info)
-    try:
-        return model.to(device)
-    except torch.OutOfMemoryError as error:
-        raise _too_large(checkpoint, device) from error
-
-
-def _check_weight_files(folder: Path) -> None:
-    """Find missing and broken weight files by their heads, before much is read."""
-    from safetensors import SafetensorError, safe_open
-
-    for file in _weight_files(folder):
-        if not file.is_file():
-            raise ModelError(
-                f"The folder {str(folder)!r} lacks the weight file {file.name!r}: fetch or save "
-                "the model again."
-            )
-        try:
-            with safe_open(file, framework="pt"):
-                pass
-        except (SafetensorError, OSError) as error:
-            raise ModelError(
-                f"The weight file {str(file)!r} is broken or cut short ({_reason(error)}): fetch "
-                "or save the model again."
-            ) from error
-
-
-def _weight_files(folder: Path) -> list[Path]:
-    """Return the safetensors files the model consists of; none if it has older ones."""
-    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
-    if single.exists():
-        return [single]
-    if index.exists():
-        weights = _read_json(index)
-        names = weights.get("weight_map") if isinstance(weights, dict) else None
-        if not isinstance(names, dict) or not names:
-            raise ModelError(
-                f"{str(index)!r} lists no weight files: fetch or save the model again."
-            )
-        return [folder / str(name) for name in sorted(set(names.values()))]
-    older = ("pytorch_model.bin", "pytorch_model.bin.index.json")
-    if any((folder / name).exists() for name in older):
-        return []
-    raise ModelError(
-        f"The folder {str(folder)!r} has no weights (no model.safetensors): fetch or save the "
-        "model again."
-    )
-
-
-def _check_complete(checkpoint: Checkpoint, info: dict[str, Any]) -> None:
-    missing, unfit = sorted(info["missing_keys"]), list(info["mismatched_keys"])
-    if missing:
-        what = f"lack {len(missing)} of its tensors, such as {missing[0]!r}"
-    elif unfit:
-        name, found, wanted = unfit[0]
-        what = f"do not fit its config: {name!r} is {tuple(found)}, but must be {tuple(wanted)}"
-    else:
-        return
-    raise ModelError(f"The weights of {checkpoint.place!r} {what}: fetch or save the model again.")
-
-
-def _too_large(checkpoint: Checkpoint, device: torch.device) -> ModelError:
-    return ModelError(
-        f"The weights of {checkpoint.place!r} do not fit into the memory of {str(device)!r}: give "
-        "another device, a smaller dtype, or a smaller model."
-    )
-
-
 # -- transformers' talk
 
 
 @contextmanager
 def quiet_transformers(on_progress: OnProgress | None) -> Iterator[None]:
-    """Keep transformers from talking, and take its bar for the weights if somebody listens.
-
-    If nobody does, the bar is shown on a terminal, and nowhere else.
-    """
+    """Keep transformers from talking, and take its bar for the weights if somebody listens."""
     from transformers.utils import logging as talk
 
     verbosity = talk.get_verbosity()
     talk.set_verbosity(logging.CRITICAL)
-    taken = on_progress is not None or not _is_terminal(sys.stderr)
-    before = talk.set_tqdm_hook(_bar(on_progress)) if taken else None
+    before = talk.set_tqdm_hook(_bar(on_progress)) if on_progress else None
     try:
         yield
     finally:
-        if taken:
+        if on_progress:
             talk.set_tqdm_hook(before)
         talk.set_verbosity(verbosity)
 
 
-def _bar(report: OnProgress | None) -> Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]:
+def _bar(report: OnProgress) -> Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]:
     def make(factory: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
-        if report is None or not args:
+        if not args:
             return factory(*args, **options | {"disable": True})
         return _counted(args[0], report)
 
     return make
-
-
-def _is_terminal(stream: TextIO | None) -> bool:
-    return stream is not None and not stream.closed and stream.isatty()
 
 
 def _counted(items: Any, report: OnProgress) -> Iterator[Any]:
@@ -389,7 +325,8 @@ def _counted(items: Any, report: OnProgress) -> Iterator[Any]:
         report(LoadProgress(stage="weights", done=done, total=total))
 
 
-def _reason(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
+    """Return the first sentence of an error, to stand in parentheses."""
     text = " ".join(str(error).split())
     first = re.split(r"(?<=[.!?]) ", text, maxsplit=1)[0]
     return first.rstrip(".!") or type(error).__name__

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from hogwild_agents.checkpoint import (
     LoadProgress,
@@ -18,8 +17,9 @@ from hogwild_agents.checkpoint import (
     quiet_transformers,
     read_config,
     read_tokenizer,
-    read_weights,
 )
+from hogwild_agents.quantization import Quantization
+from hogwild_agents.rope_scaling import RopeScaling, parse_rope_scaling
 from hogwild_agents.text import (
     TextStream,
     banned_while_reasoning,
@@ -27,6 +27,7 @@ from hogwild_agents.text import (
     encode_continuation,
     token_texts,
 )
+from hogwild_agents.weights import check_options, read_weights
 
 if TYPE_CHECKING:
     import torch
@@ -38,7 +39,7 @@ __all__ = ["LanguageModel", "LoadProgress", "OnProgress", "load_model"]
 
 @dataclass(frozen=True, eq=False)
 class LanguageModel:
-    """A loaded model: what a team needs of it. A context manager that closes it in the end.
+    """A loaded model: what a team needs of it.
 
     Attributes:
         name: what it was loaded as.
@@ -104,17 +105,6 @@ class LanguageModel:
         """Close the engine. Doing it again changes nothing."""
         self.engine.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
 
 def load_model(
     name: str | os.PathLike[str] = "bundled",
@@ -122,45 +112,69 @@ def load_model(
     device: str | torch.device = "auto",
     dtype: str | torch.dtype = "auto",
     max_tokens: int | None = None,
+    max_context: int | None = None,
+    rope_scaling: RopeScaling | None = None,
+    quantization: Quantization | None = None,
+    model_options: Mapping[str, Any] | None = None,
     verify: bool = True,
     revision: str | None = None,
     on_progress: OnProgress | None = None,
 ) -> LanguageModel:
     """Load a model and its tokenizer, and put an engine on it.
 
+    Of a multimodal model the language part is loaded. Weights that are quantized in their
+    checkpoint stay so.
+
     Args:
-        name: ``"bundled"``, a folder, or a Hugging Face id. A string that names an existing folder
-            is that folder.
+        name: ``"bundled"``, a folder, a GGUF file, or a Hugging Face id. A string that names an
+            existing folder is that folder.
         device: ``"auto"`` takes a GPU if there is one; or ``"cpu"``, ``"cuda"``, ``"cuda:1"``...
         dtype: ``"auto"`` takes the checkpoint's, but float32 for the bundled model on the CPU; or
             ``"float32"``, ``"bfloat16"``, ``"float16"`` (``fp32``, ``bf16``, ``fp16``).
         max_tokens: the engine's cache budget.
+        max_context: the longest view in tokens; by default what the model was made for.
+        rope_scaling: stretches the rotary table, and with it the context: ``"yarn:4"``,
+            ``"linear:2"``, or rope parameters as a config of transformers has them.
+        quantization: quantizes the weights on loading: ``"bnb-4bit"``, ``"bnb-8bit"``,
+            ``"torchao-int8"``, a mapping with a ``quant_method``, or a quantization config of
+            transformers. The library it needs is not installed with this package.
+        model_options: more for ``from_pretrained`` of transformers, such as ``device_map``,
+            ``tp_plan`` or ``attn_implementation``; they are passed on as they are.
         verify: probe that the engine gives the logits of the model's plain forward.
         revision: of a Hugging Face id: a branch, a tag or a commit.
-        on_progress: told how far the load is. Without it, transformers shows its bar for the
-            weights if stderr is a terminal. (A download is shown by huggingface_hub's own bars.)
+        on_progress: told how far the load is; then transformers shows no bar for the weights. (A
+            download is shown by huggingface_hub's own bars.)
 
     Raises:
         ModelError: it cannot be loaded; the message is one sentence.
         UnsupportedModelError: it could be loaded, but not run exactly.
-        ConfigError: ``max_tokens`` is below 1.
+        ConfigError: ``max_tokens`` or ``max_context`` is below 1, or the rope scaling does not fit.
     """
-    report = on_progress or _ignore
+    report, options = on_progress or _ignore, model_options or {}
+    check_options(options, device)
     place, precision = find_device(device), find_dtype(dtype)
+    scaling = None if rope_scaling is None else parse_rope_scaling(rope_scaling)
     checkpoint = find_checkpoint(name, revision)
     if checkpoint.bundled and precision == "auto" and place.type == "cpu":
         precision = find_dtype("float32")
     with quiet_transformers(on_progress):
         report(LoadProgress(stage="config"))
-        config = read_config(checkpoint)
+        config = read_config(checkpoint, scaling)
         report(LoadProgress(stage="tokenizer"))
         tokenizer = read_tokenizer(checkpoint)
         report(LoadProgress(stage="weights"))
-        model = read_weights(checkpoint, config, dtype=precision, device=place)
+        model = read_weights(
+            checkpoint,
+            config,
+            dtype=precision,
+            device=place,
+            quantization=quantization,
+            options=options,
+        )
     report(LoadProgress(stage="check"))
     from hogwild_agents.engine import Engine
 
-    engine = Engine(model, max_tokens=max_tokens, verify=verify)
+    engine = Engine(model, max_tokens=max_tokens, max_context=max_context, verify=verify)
     return LanguageModel(name=checkpoint.name, engine=engine, tokenizer=tokenizer)
 
 

@@ -21,7 +21,18 @@ FACES = (f"{PACKAGE}.cli", f"{PACKAGE}.testing")
 PLUGINS = (f"{PACKAGE}.policies", f"{PACKAGE}.prompts")
 TENSORS = {"torch", "transformers"}
 # The runtime's only doors to torch and transformers; the others see tensors at most as a type.
-MAY_LOAD_TENSORS = (f"{PACKAGE}.bundled", f"{PACKAGE}.checkpoint", f"{PACKAGE}.models")
+MAY_LOAD_TENSORS = tuple(
+    f"{PACKAGE}.{name}"
+    for name in (
+        "bundled",
+        "checkpoint",
+        "model_class",
+        "models",
+        "quantization",
+        "rope_scaling",
+        "weights",
+    )
+)
 
 
 def floor(module: str) -> str:

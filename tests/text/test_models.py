@@ -7,7 +7,6 @@ import json
 import re
 import shutil
 import socket
-import sys
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -20,9 +19,9 @@ from safetensors.torch import load_file, save_file
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, T5Config
 from transformers.utils import logging as talk
 
-from hogwild_agents import checkpoint
+from hogwild_agents import weights
 from hogwild_agents.engine import Engine, SamplingParams
-from hogwild_agents.errors import ClosedError, ConfigError, ModelError, UnsupportedModelError
+from hogwild_agents.errors import ConfigError, ModelError, UnsupportedModelError
 from hogwild_agents.models import LanguageModel, LoadProgress, load_model
 from tests.text.kinds import tokenizer_of
 
@@ -156,35 +155,6 @@ def test_progress_is_told_and_nothing_printed(
     assert last.done == last.total
     assert last.done > 1
     assert capfd.readouterr() == ("", "")
-
-
-@pytest.mark.parametrize("terminal", [True, False])
-def test_only_a_terminal_shows_a_bar(
-    folder: Path,
-    terminal: bool,
-    capfd: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
-    load_model(folder).close()
-    out, err = capfd.readouterr()
-    assert out == ""
-    assert ("Loading weights" in err) == terminal
-    assert err == "" or terminal
-    assert talk.set_tqdm_hook(None) is None
-
-
-def test_a_model_is_closed_at_the_end_of_its_with(folder: Path) -> None:
-    with load_model(folder, verify=False) as model:
-        lent = model.engine.model
-        model.engine.block("a")
-    with pytest.raises(ClosedError):
-        model.engine.block("b")
-    Engine(lent, verify=False).close()
-    with pytest.raises(KeyError), load_model(folder, verify=False) as model:
-        raise KeyError("mine")
-    with pytest.raises(ClosedError):
-        model.engine.block("b")
 
 
 def test_transformers_talks_as_before(folder: Path) -> None:
@@ -406,7 +376,7 @@ def test_too_little_memory_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch
 def test_nothing_stays_of_a_load_that_fails(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The engine refuses the model at the last moment; then the model is gone, unchanged."""
     loaded: list[weakref.ref[Any]] = []
-    read_weights = checkpoint.read_weights
+    read_weights = weights.read_weights
 
     def watch(*args: Any, **options: Any) -> Any:
         model = read_weights(*args, **options)
