@@ -38,7 +38,7 @@ if __name__ == "__main__":
 # 7, 7, 15, 9, 12, 15, 9, 12 after 58 ticks
 #     Alice did a b c d
 #     Bob did h g f e
-# 7, 7, 15, 9, 12, 15, 9, 12 after 50 ticks
+# 7, 7, 15, 9, 12, 15, 9, 12 after 43 ticks
 #     Alice did a c
 #     Bob did h g f
 #     Carol did b d e

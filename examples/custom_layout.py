@@ -46,7 +46,7 @@ if __name__ == "__main__":
     anyio.run(main)
 
 # It prints:
-# ring        7, 7, 15, 9, 12, 15, 9, 12 after 46 ticks
+# ring        7, 7, 15, ?, 12, 15, 9, 12 after 36 ticks
 # combined    7, 7, 15, 9, 12, 15, 9, 12 after 36 ticks
 # interleaved 7, 7, 15, 9, 12, 15, 9, 12 after 47 ticks
 # isolated    7, 7, 15, 9, 12, 15, 9, 12 after 106 ticks

@@ -46,6 +46,6 @@ if __name__ == "__main__":
     anyio.run(main)
 
 # It prints:
-# 11 of 12 answers are right, the last is [15, 27, 18, 9]
-# 76 forward passes, instead of 365 for one problem after the other
-# 578.3 tokens per second
+# 12 of 12 answers are right, the last is [15, 27, 18, 9]
+# 76 forward passes, instead of 379 for one problem after the other
+# 884.7 tokens per second

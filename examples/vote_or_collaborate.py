@@ -52,7 +52,7 @@ if __name__ == "__main__":
 # It prints:
 # 0.0 alone    8 right, 608 ticks, 608 tokens
 # 0.0 vote     8 right, 608 ticks, 1824 tokens
-# 0.0 together 8 right, 282 ticks, 830 tokens
-# 1.5 alone    about 8 right, 658 ticks, 658 tokens
-# 1.5 vote     about 8 right, 660 ticks, 1892 tokens
-# 1.5 together about 5 right, 257 ticks, 755 tokens
+# 0.0 together 7 right, 271 ticks, 798 tokens
+# 1.5 alone    about 6 right, 593 ticks, 593 tokens
+# 1.5 vote     about 8 right, 610 ticks, 1811 tokens
+# 1.5 together about 6 right, 251 ticks, 738 tokens
