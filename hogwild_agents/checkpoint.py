@@ -11,11 +11,12 @@ import json
 import logging
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from hogwild_agents.errors import ModelError, UnsupportedModelError
 from hogwild_agents.model_class import find_class
@@ -295,27 +296,35 @@ def _has_tokenizer(folder: Path) -> bool:
 
 @contextmanager
 def quiet_transformers(on_progress: OnProgress | None) -> Iterator[None]:
-    """Keep transformers from talking, and take its bar for the weights if somebody listens."""
+    """Keep transformers from talking, and take its bar for the weights if somebody listens.
+
+    If nobody does, the bar is shown on a terminal, and nowhere else.
+    """
     from transformers.utils import logging as talk
 
     verbosity = talk.get_verbosity()
     talk.set_verbosity(logging.CRITICAL)
-    before = talk.set_tqdm_hook(_bar(on_progress)) if on_progress else None
+    taken = on_progress is not None or not _is_terminal(sys.stderr)
+    before = talk.set_tqdm_hook(_bar(on_progress)) if taken else None
     try:
         yield
     finally:
-        if on_progress:
+        if taken:
             talk.set_tqdm_hook(before)
         talk.set_verbosity(verbosity)
 
 
-def _bar(report: OnProgress) -> Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]:
+def _bar(report: OnProgress | None) -> Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]:
     def make(factory: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
-        if not args:
+        if report is None or not args:
             return factory(*args, **options | {"disable": True})
         return _counted(args[0], report)
 
     return make
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    return stream is not None and not stream.closed and stream.isatty()
 
 
 def _counted(items: Any, report: OnProgress) -> Iterator[Any]:

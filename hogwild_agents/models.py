@@ -6,7 +6,8 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
 
 from hogwild_agents.checkpoint import (
     LoadProgress,
@@ -39,7 +40,7 @@ __all__ = ["LanguageModel", "LoadProgress", "OnProgress", "load_model"]
 
 @dataclass(frozen=True, eq=False)
 class LanguageModel:
-    """A loaded model: what a team needs of it.
+    """A loaded model: what a team needs of it. A context manager that closes it in the end.
 
     Attributes:
         name: what it was loaded as.
@@ -105,6 +106,17 @@ class LanguageModel:
         """Close the engine. Doing it again changes nothing."""
         self.engine.close()
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
 
 def load_model(
     name: str | os.PathLike[str] = "bundled",
@@ -142,8 +154,8 @@ def load_model(
             ``tp_plan`` or ``attn_implementation``; they are passed on as they are.
         verify: probe that the engine gives the logits of the model's plain forward.
         revision: of a Hugging Face id: a branch, a tag or a commit.
-        on_progress: told how far the load is; then transformers shows no bar for the weights. (A
-            download is shown by huggingface_hub's own bars.)
+        on_progress: told how far the load is. Without it, transformers shows its bar for the
+            weights if stderr is a terminal. (A download is shown by huggingface_hub's own bars.)
 
     Raises:
         ModelError: it cannot be loaded; the message is one sentence.

@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import socket
+import sys
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +22,7 @@ from transformers.utils import logging as talk
 
 from hogwild_agents import weights
 from hogwild_agents.engine import Engine, SamplingParams
-from hogwild_agents.errors import ConfigError, ModelError, UnsupportedModelError
+from hogwild_agents.errors import ClosedError, ConfigError, ModelError, UnsupportedModelError
 from hogwild_agents.models import LanguageModel, LoadProgress, load_model
 from tests.text.kinds import tokenizer_of
 
@@ -155,6 +156,35 @@ def test_progress_is_told_and_nothing_printed(
     assert last.done == last.total
     assert last.done > 1
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_only_a_terminal_shows_a_bar(
+    folder: Path,
+    terminal: bool,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    load_model(folder).close()
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert ("Loading weights" in err) == terminal
+    assert err == "" or terminal
+    assert talk.set_tqdm_hook(None) is None
+
+
+def test_a_model_is_closed_at_the_end_of_its_with(folder: Path) -> None:
+    with load_model(folder, verify=False) as model:
+        lent = model.engine.model
+        model.engine.block("a")
+    with pytest.raises(ClosedError):
+        model.engine.block("b")
+    Engine(lent, verify=False).close()
+    with pytest.raises(KeyError), load_model(folder, verify=False) as model:
+        raise KeyError("mine")
+    with pytest.raises(ClosedError):
+        model.engine.block("b")
 
 
 def test_transformers_talks_as_before(folder: Path) -> None:
