@@ -66,6 +66,7 @@ class TickAttention:
     def __init__(self, plan: Plan, adapter: Adapter) -> None:
         self._plan = plan
         self._adapter = adapter
+        self._placed = {plan.position_ids.device: plan}  # moved once for each device, not layer
 
     def attend(
         self,
@@ -77,7 +78,7 @@ class TickAttention:
         options: dict[str, Any],
     ) -> Tensor:
         """See :meth:`AttentionPlan.attend`."""
-        plan = self._plan
+        plan = self._plan_on(query.device)
         index = int(layer.layer_idx)  # type: ignore[arg-type]
         how = self._adapter.layers[index]
         reading = plan.readings[how.reach]
@@ -85,8 +86,12 @@ class TickAttention:
         queries, keys, values = query[0], key[0], value[0]  # [heads or kv_heads, T, dim]
         if how.scale is not None:
             queries = _scaled(queries, plan.corrections[how.scale])
-        self._write(index, keys, values)
-        rows = queries.index_select(1, reading.query_rows.to(queries.device))  # [heads, R, key_dim]
+        for write in plan.writes:
+            write.slab.keys[index].index_copy_(1, write.slots, keys.index_select(1, write.tokens))
+            write.slab.values[index].index_copy_(
+                1, write.slots, values.index_select(1, write.tokens)
+            )
+        rows = queries.index_select(1, reading.query_rows)  # [heads, R, key_dim]
         if how.rope is not None:
             rows = how.rope.turn(rows, plan.angles[how.reach, how.rope])
         rows = fold(rows, len(keys))
@@ -100,7 +105,7 @@ class TickAttention:
                     stretch.slab.keys[index].narrow(1, stretch.start, stretch.size),
                     stretch.slab.values[index].narrow(1, stretch.start, stretch.size),
                     factor,
-                    mask=stretch.folded_mask(group, rows.device),
+                    mask=stretch.folded_mask(group),
                     softcap=how.softcap,
                 )
             )
@@ -112,24 +117,23 @@ class TickAttention:
                     keys[:, span],
                     values[:, span],
                     factor,
-                    mask=None if part.mask is None else part.mask.to(rows.device),
+                    mask=part.mask,
                     softcap=how.softcap,
                 )
             )
         sinks = None if how.sinks is None else how.sinks.view(len(keys), group)
-        merged = merge(partials, reading.merge.to(queries.device), group, sinks)
+        merged = merge(partials, reading.merge, group, sinks)
         return merged.to(query.dtype)[None]
 
-    def _write(self, index: int, keys: Tensor, values: Tensor) -> None:
-        for write in self._plan.writes:
-            slots, tokens = write.slots.to(keys.device), write.tokens.to(keys.device)
-            write.slab.keys[index].index_copy_(1, slots, keys.index_select(1, tokens))
-            write.slab.values[index].index_copy_(1, slots, values.index_select(1, tokens))
+    def _plan_on(self, device: torch.device) -> Plan:
+        if device not in self._placed:
+            self._placed[device] = self._plan.on(device)
+        return self._placed[device]
 
 
 def _scaled(queries: Tensor, factors: Tensor) -> Tensor:
     """Scale queries [heads, T, key_dim] token by token, rounded once."""
-    return (queries.float() * factors.to(queries.device)[None, :, None]).to(queries.dtype)
+    return (queries.float() * factors[None, :, None]).to(queries.dtype)
 
 
 Partial = tuple[Tensor, Tensor]

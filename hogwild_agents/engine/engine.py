@@ -32,7 +32,7 @@ from hogwild_agents.engine.plan import Feed, build_plan, entry_block, entry_rang
 from hogwild_agents.engine.pool import Pool, pieces
 from hogwild_agents.engine.probe import probe_bound, probe_error, probe_tokens
 from hogwild_agents.engine.refusals import refusal, unsupported_reason
-from hogwild_agents.engine.rope import Angles, Rope
+from hogwild_agents.engine.rope import Angles, Rope, to_device
 from hogwild_agents.engine.survey import survey
 from hogwild_agents.errors import (
     CacheFullError,
@@ -87,6 +87,7 @@ class Engine:
                 "or close it first."
             )
         self.model = model
+        self._device, self._scattered = _input_device(model), _is_scattered(model)
         self._vocab_size = int(model.get_input_embeddings().weight.shape[0])
         self._context = find_context(model, max_context)
         self._blocks: dict[int, CacheBlock] = {}
@@ -98,7 +99,7 @@ class Engine:
         model.eval()
         try:
             self._context.pin()
-            ids, expected = self._plain_probe() if verify else ([], None)
+            ids, expected = self._explain(self._plain_probe) if verify else ([], None)
             register()
             self._adapter = self._survey()
             shapes = self._adapter.shapes
@@ -114,7 +115,7 @@ class Engine:
     @property
     def device(self) -> torch.device:
         """Where token ids go in and logits come out."""
-        return torch.device(self.model.device)
+        return self._device
 
     @property
     def dtype(self) -> torch.dtype:
@@ -358,12 +359,11 @@ class Engine:
             self._pool.extend(feed.block._runs, len(feed.tokens))
         with torch.no_grad():
             plan = build_plan(feeds, self._adapter, self._pool, self.device)
-            keep = torch.arange(plan.input_ids.shape[1]) if keep_all else plan.last
             logits = self._call(
                 plan.input_ids,
                 plan.position_ids,
                 TickAttention(plan, self._adapter),
-                keep.to(self.device),
+                0 if keep_all else self._kept(plan.last),
             )
         if bool(logits.isnan().any()):
             raise TickError(
@@ -373,7 +373,11 @@ class Engine:
         return logits
 
     def _call(
-        self, input_ids: Tensor, position_ids: Tensor, plan: AttentionPlan, keep: Tensor
+        self,
+        input_ids: Tensor,
+        position_ids: Tensor,
+        plan: AttentionPlan,
+        keep: int | list[int] | Tensor,
     ) -> Tensor:
         with self._bridge.carrying(plan) if self._bridge else nullcontext():
             output = self.model(
@@ -386,6 +390,10 @@ class Engine:
         logits: Tensor = output.logits[0].float()
         return logits
 
+    def _kept(self, rows: Tensor) -> list[int] | Tensor:
+        """Return which rows get logits, as a model takes it whose last layer may lie elsewhere."""
+        return rows.tolist() if self._scattered else rows
+
     def _copy(
         self,
         source: Any,
@@ -393,7 +401,7 @@ class Engine:
         target: Any,
         target_from: int,
         count: int,
-        angles: dict[Rope, Angles] | None,
+        angles: dict[tuple[Rope, torch.device], Angles] | None,
     ) -> None:
         """Copy entries between runs, turning their keys; source and target may be the same.
 
@@ -411,7 +419,7 @@ class Engine:
                 for layer, how in enumerate(self._adapter.layers):
                     keys = here[0].keys[layer][:, take]
                     if angles and how.rope is not None:
-                        cos, sin = angles[how.rope]
+                        cos, sin = angles[how.rope, keys.device]
                         keys = how.rope.turn(keys, (cos[part], sin[part]))
                     writes.append((there[0].keys[layer][:, give], keys))
                     values = here[0].values[layer][:, take]
@@ -420,10 +428,12 @@ class Engine:
             for to, states in writes:
                 to.copy_(states)
 
-    def _angles(self, offsets: Tensor) -> dict[Rope, Angles]:
+    def _angles(self, offsets: Tensor) -> dict[tuple[Rope, torch.device], Angles]:
+        """Return the angles of each rope, on each device that has layers with it."""
+        places = {(how.rope, how.shape.device) for how in self._adapter.layers if how.rope}
         with torch.no_grad():
-            ropes = {how.rope for how in self._adapter.layers if how.rope is not None}
-            return {rope: rope.table.angles(offsets) for rope in ropes}
+            angles = {rope: rope.table.angles(offsets) for rope, _ in places}
+            return {(rope, place): to_device(angles[rope], place) for rope, place in places}
 
     # -- checks
 
@@ -507,11 +517,10 @@ class Engine:
         return adapter
 
     def _look(self) -> Adapter:
-        keep = torch.zeros(1, dtype=torch.int64, device=self.device)
         return survey(
             self.model,
             self.context_length,
-            lambda ids, at, plan: self._call(ids, at, plan, keep),
+            lambda ids, at, plan: self._call(ids, at, plan, 1),
         )
 
     def _attach(self, name: str) -> None:
@@ -569,6 +578,22 @@ def _implementations(config: Any) -> dict[str, Any]:
     parts = {name: getattr(config, name, None) for name in getattr(config, "sub_configs", {})}
     own = {name: part._attn_implementation for name, part in parts.items() if part is not None}
     return {"": config._attn_implementation, **own}
+
+
+def _input_device(model: Any) -> torch.device:
+    """Return where a model takes token ids.
+
+    That is where its embeddings are, or where accelerate brings them when they are needed.
+    """
+    embeddings = model.get_input_embeddings()
+    place = embeddings.weight.device
+    if place.type == "meta":
+        place = torch.device(embeddings._hf_hook.execution_device)
+    return place
+
+
+def _is_scattered(model: Any) -> bool:
+    return len({tensor.device for tensor in model.parameters()}) > 1
 
 
 def _open_end(entry: ViewEntry) -> bool:

@@ -10,7 +10,7 @@ that see differently far have readings of their own.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import index
 
 import torch
@@ -20,7 +20,7 @@ from hogwild_agents.engine.adapter import Adapter, QueryScale
 from hogwild_agents.engine.block import BlockSlice, CacheBlock, ViewEntry
 from hogwild_agents.engine.pool import Pool, Slab, pieces
 from hogwild_agents.engine.reach import Reach
-from hogwild_agents.engine.rope import Angles, Rope
+from hogwild_agents.engine.rope import Angles, Rope, to_device
 from hogwild_agents.errors import FeedError
 
 
@@ -67,11 +67,9 @@ class Stretch:
     rows: int
     mask: Tensor | None
 
-    def folded_mask(self, group: int, device: torch.device) -> Tensor | None:
+    def folded_mask(self, group: int) -> Tensor | None:
         """Return the mask for ``group`` heads side by side, [rows * group, size]."""
-        if self.mask is None:
-            return None
-        return self.mask.to(device).repeat_interleave(group, 0)
+        return None if self.mask is None else self.mask.repeat_interleave(group, 0)
 
 
 @dataclass
@@ -116,6 +114,22 @@ class Reading:
     own_parts: list[OwnPart]
     merge: Tensor
 
+    def on(self, device: torch.device) -> Reading:
+        """Return the same with its tensors on a device."""
+        return Reading(
+            query_rows=self.query_rows.to(device),
+            offsets=self.offsets.to(device),
+            stretches=[
+                stretch if stretch.mask is None else replace(stretch, mask=stretch.mask.to(device))
+                for stretch in self.stretches
+            ],
+            own_parts=[
+                part if part.mask is None else replace(part, mask=part.mask.to(device))
+                for part in self.own_parts
+            ],
+            merge=self.merge.to(device),
+        )
+
 
 @dataclass
 class Plan:
@@ -140,6 +154,19 @@ class Plan:
     readings: dict[Reach, Reading]
     angles: dict[tuple[Reach, Rope], Angles]
     corrections: dict[QueryScale, Tensor]
+
+    def on(self, device: torch.device) -> Plan:
+        """Return what the layers on a device need, there; the model's own inputs stay."""
+        return replace(
+            self,
+            writes=[
+                replace(write, slots=write.slots.to(device), tokens=write.tokens.to(device))
+                for write in self.writes
+            ],
+            readings={reach: reading.on(device) for reach, reading in self.readings.items()},
+            angles={of: to_device(angles, device) for of, angles in self.angles.items()},
+            corrections={of: factors.to(device) for of, factors in self.corrections.items()},
+        )
 
 
 @dataclass

@@ -22,6 +22,12 @@ Angles = tuple[Tensor, Tensor]
 """Cosines and sines, each [rows, rotary_dim / 2], float32."""
 
 
+def to_device(angles: Angles, device: torch.device) -> Angles:
+    """Return angles on a device; themselves if they are there."""
+    cos, sin = angles
+    return cos.to(device), sin.to(device)
+
+
 @dataclass(frozen=True, eq=False)
 class Table:
     """A rotary table: the model's own module, with what it is called with besides positions.
@@ -107,7 +113,7 @@ class Rope:
         Returns:
             [heads, rows, head_dim] in the dtype of ``rows``.
         """
-        cos, sin = (table.to(rows.device) for table in angles)
+        cos, sin = to_device(angles, rows.device)
         pairs = cos.shape[-1]
         turning = rows[..., self.start : self.start + 2 * pairs].float()
         if self.pairing == "halves":
