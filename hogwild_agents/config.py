@@ -11,15 +11,17 @@ A file holds the same names as the command's options, without dashes::
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import ErrorDetails
 
 from hogwild_agents.errors import ConfigError
+from hogwild_agents.nearest import nearest
 
 __all__ = ["LayoutName", "RunConfig", "WorkerConfig", "worker_names"]
 
@@ -176,8 +178,7 @@ def _sentence(config: type[BaseModel], error: ValidationError, source: str | Non
     known = {*config.model_fields, *WorkerConfig.model_fields}
     path = [part for part in first["loc"] if isinstance(part, int) or part in known]
     if first["type"] == "extra_forbidden":
-        near = get_close_matches(str(first["loc"][-1]), known, n=1)
-        advice = f"did you mean {near[0]!r}?" if near else f"use {', '.join(config.model_fields)}."
+        advice = nearest(str(first["loc"][-1]), known) or f"use {', '.join(config.model_fields)}."
         return f"{first['loc'][-1]!r} is no option{_place(source)}: {advice}"
     if first["type"] == "value_error":  # raised above, as a sentence
         return f"{first['ctx']['error']}"
@@ -186,10 +187,19 @@ def _sentence(config: type[BaseModel], error: ValidationError, source: str | Non
         return f"{name} is missing{_place(source)}: add it."
     if source is None:
         name = "--" + name.partition(".")[0].replace("_", "-")
-    message = first["msg"].replace("Input should", "it should", 1)
-    message = message.replace("greater than or equal to", "at least")
-    message = message.replace("less than or equal to", "at most")
-    return f"{name} cannot be {first['input']!r}{_place(source)}: {message}."
+    return f"{name} cannot be {first['input']!r}{_place(source)}: {in_words(first)}."
+
+
+def in_words(complaint: ErrorDetails) -> str:
+    """Return what pydantic says of a value, to stand behind a colon."""
+    words = complaint["msg"].replace("Input should", "it should", 1)
+    words = words.replace("greater than or equal to", "at least")
+    words = words.replace("less than or equal to", "at most")
+    if complaint["type"] == "literal_error":
+        names = re.findall(r"'([^']+)'", complaint["ctx"]["expected"])
+        near = nearest(str(complaint["input"]), names)
+        words = f"{near} {words[:1].upper()}{words[1:]}" if near else words
+    return words
 
 
 def _place(source: str | None) -> str:

@@ -238,8 +238,8 @@ def _stem(name: str) -> str:
 def _read(path: Path) -> str:
     if not path.exists():
         raise ConfigError(
-            f"There is no prompt file {str(path)!r}: give the path of a text file, or one of the "
-            f"names {', '.join(PromptFolder().names())}."
+            f"There is no prompt file {str(path)!r}: give the path of a text file, or a name that "
+            "`hogwild prompts` lists."
         )
     return read_text(path)
 

@@ -9,13 +9,18 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from hogwild_agents.errors import ConfigError
+from hogwild_agents.nearest import nearest
 
 ENDINGS = (".md", ".txt")
+FEW = 8
+"""So many names and no more are listed in an error."""
+
 _NAME = re.compile(r"\w[\w. -]*")
 
 
@@ -33,7 +38,7 @@ class PromptFolder:
         self._root: Traversable
         if path is None:
             self._root = resources.files("hogwild_agents.prompts")
-            self._title = "the package"
+            self._title, self._command = "the package", "hogwild prompts"
             return
         root = Path(path).expanduser()
         if not root.is_dir():
@@ -42,6 +47,7 @@ class PromptFolder:
             )
         self._root = root
         self._title = f"the folder {str(root)!r}"
+        self._command = f"hogwild prompts {shlex.quote(str(root))}"
 
     def names(self) -> tuple[str, ...]:
         """Return the names of all that is listed, in alphabetical order."""
@@ -73,7 +79,12 @@ class PromptFolder:
         names = self.names()
         if not names:
             return f"There is no prompt {name!r} in {self._title}, and no other: add {name}.md."
-        return f"There is no prompt {name!r} in {self._title}: choose one of {', '.join(names)}."
+        missing = f"There is no prompt {name!r} in {self._title}: "
+        if len(names) <= FEW:
+            return f"{missing}choose one of {', '.join(names)}."
+        near = nearest(name, names)
+        meant = f"{near} " if near else ""
+        return f"{missing}{meant}`{self._command}` lists all {len(names)}."
 
     def _holds(self, file: Traversable) -> bool:
         if not isinstance(file, Path) or not isinstance(self._root, Path):

@@ -286,6 +286,31 @@ def _experiment(
     return experiment.experiment(file, out, form=form, report_only=report)
 
 
+@app.command("prompts")
+def _prompts(
+    folder: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="FOLDER",
+            help="One with prompts of your own. Default: the package's.",
+            show_default=False,
+        ),
+    ] = None,
+) -> int:
+    """List the prompts that --prompt takes by name, each with what it is for."""
+    from hogwild_agents.cli import catalogue
+
+    return catalogue.prompts(folder)
+
+
+@app.command("policies")
+def _list_policies() -> int:
+    """List the policies that --policy takes by name, each with what it does."""
+    from hogwild_agents.cli import catalogue
+
+    return catalogue.policies()
+
+
 @model_app.command("info")
 def _model_info(
     name: opt.ModelName = "bundled",

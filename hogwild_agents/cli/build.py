@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from hogwild_agents.cli.progress import Progress
 from hogwild_agents.config import RunConfig
 from hogwild_agents.errors import ConfigError
+from hogwild_agents.nearest import nearest
 
 if TYPE_CHECKING:
     from hogwild_agents import CacheCoordinator, LanguageModel, Policy, Team
@@ -27,6 +28,7 @@ __all__ = [
     "build_team",
     "check_place",
     "check_policies",
+    "check_prompt",
     "loaded",
 ]
 
@@ -52,6 +54,11 @@ POLICIES = {
     "spawn-on-demand": "SpawnOnDemand",
 }
 """Those that need no arguments of their own, by their names in a config."""
+OPTIONS = {
+    "redundancy-check": {"every": "check_every"},
+    "finisher": {"max_tokens": "max_answer_tokens"},
+}
+"""Of their parameters, those that a config has a value for, and what that is called there."""
 
 
 @contextmanager
@@ -111,35 +118,49 @@ def build_policies(config: RunConfig) -> list[Policy]:
     """Return the policies that a config names, in its order."""
     from hogwild_agents import policies
 
-    options: dict[str, dict[str, int]] = {
-        "redundancy-check": {"every": config.check_every},
-        "finisher": {"max_tokens": config.max_answer_tokens},
-    }
-    return [
-        getattr(policies, POLICIES[name])(**options.get(name, {}))
-        if name in POLICIES
-        else _imported(name)
-        for name in config.policies
-    ]
+    def build(name: str) -> Policy:
+        if name not in POLICIES:
+            return _imported(name)
+        values = {
+            parameter: getattr(config, key) for parameter, key in OPTIONS.get(name, {}).items()
+        }
+        policy: Policy = getattr(policies, POLICIES[name])(**values)
+        return policy
+
+    return [build(name) for name in config.policies]
 
 
-def check_policies(config: RunConfig) -> None:
-    """Raise a ConfigError if a policy is unknown, or an option is for one that is left out."""
+def check_policies(config: RunConfig, place: str = "") -> None:
+    """Raise a ConfigError if a policy cannot be had, or an option is for one that is left out.
+
+    Args:
+        config: what names them.
+        place: what names them there, for the error: `` (policies.mine in the experiment x.toml)``.
+    """
     for name in config.policies:
+        if ":" in name:
+            _imported(name)
         if name not in POLICIES and ":" not in name:
+            near = nearest(name, POLICIES)
+            meant = f"{near} " if near else ""
             raise ConfigError(
-                f"There is no policy {name!r}: choose from {', '.join(POLICIES)}, or give one of "
-                "your own as module:Class."
+                f"There is no policy {name!r}{place}: {meant}`hogwild policies` lists what there "
+                "is; one of your own is given as module:Class."
             )
-    for option, policy in (
-        ("check_every", "redundancy-check"),
-        ("max_answer_tokens", "finisher"),
-    ):
-        if option in config.model_fields_set and policy not in config.policies:
+    for policy, options in OPTIONS.items():
+        given = [option for option in options.values() if option in config.model_fields_set]
+        if given and policy not in config.policies:
             raise ConfigError(
-                f"{option} is {getattr(config, option)}, but the policy {policy!r} is left out: "
-                f"add it, or leave out {option}."
+                f"{given[0]} is {getattr(config, given[0])}, but the policy {policy!r} is left "
+                f"out: add it, or leave out {given[0]}."
             )
+
+
+def check_prompt(config: RunConfig) -> None:
+    """Raise a ConfigError if the prompt cannot be read."""
+    from hogwild_agents import Prompt
+
+    Prompt.load(config.prompt)
 
 
 def check_place(path: Path | None) -> None:

@@ -24,7 +24,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from hogwild_agents.cli.build import build_team, check_policies, loaded
+from hogwild_agents.cli.build import build_team, check_policies, check_prompt, loaded
 from hogwild_agents.cli.run import INTERRUPTED
 from hogwild_agents.config import RunConfig
 from hogwild_agents.errors import ConfigError, HogwildError, ProblemError, RunError
@@ -140,6 +140,7 @@ def evaluate(config: RunConfig, plan: Plan, *, as_json: bool) -> int:
         HogwildError: something was asked for that cannot be.
     """
     check_policies(config)
+    check_prompt(config)
     tasks = {seed: _tasks(plan, config.model, seed) for seed in plan.seeds}
     outcomes: list[Outcome] = []
     began = time.monotonic()

@@ -61,14 +61,20 @@ Budget = Annotated[
     int | None, _option(TEAM, "How long the team may think. Default: 4096.", "TICKS")
 ]
 Prompt = Annotated[
-    str | None, _option(TEAM, "The rules of the game: a prompt file. Default: collaborate.", "NAME")
+    str | None,
+    _option(
+        TEAM,
+        "The rules of the game: a prompt's name (see hogwild prompts), or a file. Default: "
+        "collaborate.",
+        "NAME",
+    ),
 ]
 Policy = Annotated[
     list[str] | None,
     _option(
         TEAM,
-        "A policy; once for each. Default: redundancy-check, stop-on-answer and finisher. Your own "
-        "are given as module:Class.",
+        "A policy (see hogwild policies); once for each. Default: redundancy-check, stop-on-answer "
+        "and finisher. Your own are given as module:Class.",
         "NAME",
     ),
 ]

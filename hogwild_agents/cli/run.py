@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from hogwild_agents.cli.build import build_team, check_place, check_policies, loaded
+from hogwild_agents.cli.build import build_team, check_place, check_policies, check_prompt, loaded
 from hogwild_agents.cli.progress import Progress
 from hogwild_agents.cli.view import SilentView, View
 from hogwild_agents.config import RunConfig
@@ -57,6 +57,7 @@ def run(config: RunConfig, output: Output) -> int:
     """
     problem = _problem(config)
     check_policies(config)
+    check_prompt(config)
     check_place(config.save)
     with loaded(config, quiet=output.quiet) as model:
         team = build_team(config, model)

@@ -101,6 +101,6 @@ def test_who_works_alone_gets_no_traces(name: str) -> None:
         assert prompt.render(names=names, layout=layout, examples=True) == plain
 
 
-def test_a_trace_that_is_not_there_is_told_with_the_choice() -> None:
-    with pytest.raises(ConfigError, match="no prompt 'example_none' in the package: choose one of"):
-        Prompt.load("collaborate").render(names=NAMES[:2], examples=["none"])
+def test_a_trace_that_is_not_there_is_told_with_the_nearest() -> None:
+    with pytest.raises(ConfigError, match=r"no prompt 'example_splt' in .*mean 'example_split'"):
+        Prompt.load("collaborate").render(names=NAMES[:2], examples=["splt"])

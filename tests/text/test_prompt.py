@@ -89,9 +89,19 @@ def test_a_template_that_fails_is_told(text: str) -> None:
         Prompt(name="x", description="", text=text).render(b=1)
 
 
-def test_a_missing_prompt_is_told_with_the_choice() -> None:
-    with pytest.raises(ConfigError, match=r"choose one of agreement, .*collaborate, .*vote_choice"):
+def test_a_missing_prompt_is_told_with_the_nearest_and_where_all_are_listed() -> None:
+    with pytest.raises(ConfigError) as caught:
         Prompt.load("colaborate")
+    assert str(caught.value) == (
+        "There is no prompt 'colaborate' in the package: did you mean 'collaborate'? "
+        f"`hogwild prompts` lists all {len(available_prompts())}."
+    )
+
+
+def test_of_a_large_folder_the_command_that_lists_it_is_told(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, **{f"rule_{number}": "Go." for number in range(20)})
+    with pytest.raises(ConfigError, match=r": `hogwild prompts \S*prompts` lists all 20\.$"):
+        Prompt.load("xyz", folder=folder)
 
 
 @pytest.mark.parametrize("path", ["no/such/file", "nothing.md", "../finisher", Path("finisher")])
