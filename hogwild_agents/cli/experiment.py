@@ -13,7 +13,7 @@ import anyio
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from hogwild_agents.cli.build import build_policies, check_policies, loaded
+from hogwild_agents.cli.build import build_policies, check_policies, check_prompt, loaded
 from hogwild_agents.cli.run import INTERRUPTED
 from hogwild_agents.config import RunConfig
 from hogwild_agents.errors import ConfigError, HogwildError, RunError
@@ -95,7 +95,7 @@ def experiment(file: Path, out: Path | None, *, form: str, report_only: bool) ->
     cells = cells_of(plan)
     baselines(plan, cells)
     for cell in cells:
-        check_policies(cell.config)
+        _check(cell, plan)
     task = plan.task
     judge = Judge(is_right=scorer_of(task), duplicated=measure_of(task.duplicates))
     jobs = jobs_of(cells, problems_of(task), plan.seeds)
@@ -112,6 +112,18 @@ def experiment(file: Path, out: Path | None, *, form: str, report_only: bool) ->
         report = make_report(file.stem, plan, cells, done, planned=len(jobs))
         _tell(report, folder, form)
     return 0 if report_only or len(done) == len(jobs) else INTERRUPTED
+
+
+def _check(cell: Cell, plan: Plan) -> None:
+    """Raise a ConfigError if a policy or the prompt of a cell cannot be had."""
+    check_policies(cell.config, f" (policies.{cell.axes['policies']} in {plan.source})")
+    try:
+        check_prompt(cell.config)
+    except ConfigError as error:
+        raise ConfigError(
+            f"prompt cannot be {cell.config.prompt!r} in {plan.source}: {str(error)[:1].lower()}"
+            f"{str(error)[1:]}"
+        ) from error
 
 
 def _config(plan: Plan) -> RunConfig:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from itertools import product
 from typing import TypeAlias, TypeVar
 
 from hogwild_agents.config import RunConfig, WorkerConfig, worker_names
 from hogwild_agents.errors import ConfigError
 from hogwild_agents.experiment.plan import AXES, Grid, Plan
+from hogwild_agents.nearest import nearest
 
 __all__ = ["Cell", "Value", "baselines", "cells_of", "labels_of"]
 
@@ -58,11 +58,11 @@ def cells_of(plan: Plan) -> list[Cell]:
     """
     cells: dict[str, Cell] = {}
     for grid in plan.grid:
-        found = [_cell(plan, chosen) for chosen in _choices(grid)]
-        _refuse_idle(grid.model_dump(exclude_none=True), found, "its grid")
+        found = [_cell(plan, chosen, "grid") for chosen in _choices(grid)]
+        _refuse_idle(plan, "grid", grid.model_dump(exclude_none=True), found)
         for cell in found:
             cells.setdefault(cell.key, cell)
-    _refuse_idle(plan.run.model_dump(exclude_none=True), cells.values(), "the plan")
+    _refuse_idle(plan, "run", plan.run.model_dump(exclude_none=True), cells.values())
     return list(cells.values())
 
 
@@ -78,14 +78,14 @@ def baselines(plan: Plan, cells: Sequence[Cell]) -> dict[str, Cell]:
     by_key = {cell.key: cell for cell in cells}
     found: dict[str, Cell] = {}
     for cell in cells:
-        other = by_key.get(_cell(plan, {**cell.axes, **changes}).key)
+        other = by_key.get(_cell(plan, {**cell.axes, **changes}, "baseline").key)
         if other is not None and other is not cell:
             found[cell.key] = other
     if not found:
         said = ", ".join(f"{axis} = {value!r}" for axis, value in changes.items())
         raise ConfigError(
-            f"The baseline ({said}) leaves nothing to compare: give values that the grid has, and "
-            "others beside them."
+            f"The baseline ({said}) in {plan.source} leaves nothing to compare: give values that "
+            "the grid has, and others beside them."
         )
     return found
 
@@ -124,12 +124,14 @@ def _choices(grid: Grid) -> Iterator[dict[str, Value]]:
         yield dict(zip(lists, values, strict=True))
 
 
-def _cell(plan: Plan, chosen: Mapping[str, Value]) -> Cell:
+def _cell(plan: Plan, chosen: Mapping[str, Value], place: str) -> Cell:
+    """Return the cell with some values; ``place`` is where they stand in the plan."""
     axes = {axis: _value(plan, chosen, axis) for axis in AXES}
-    policies = _known("policies", str(axes["policies"]), {**POLICIES, **plan.policies})
+    names = _Names(plan, {axis: place if axis in chosen else "run" for axis in AXES})
+    policies = names.known("policies", axes["policies"], {**POLICIES, **plan.policies})
     axes |= {axis: None for axis, policy in BELONGS.items() if policy not in policies}
-    team = _team(plan, axes["workers"])
-    hidden = _hidden(plan, str(axes["visibility"]), [worker.name for worker in team])
+    team = _team(plan, axes["workers"], names)
+    hidden = _hidden(plan, axes["visibility"], [worker.name for worker in team], names)
     own = {axis: value for axis, value in axes.items() if axis in RunConfig.model_fields}
     options = {axis: value for axis, value in own.items() if value is not None}
     workers = tuple(worker.model_dump() for worker in team)
@@ -150,48 +152,68 @@ def _value(plan: Plan, chosen: Mapping[str, Value], axis: str) -> Value:
     return default
 
 
-def _team(plan: Plan, value: Value) -> tuple[WorkerConfig, ...]:
+@dataclass(frozen=True)
+class _Names:
+    """Looks up what names of a plan stand for.
+
+    Attributes:
+        plan: the plan.
+        places: where each axis has its value from.
+    """
+
+    plan: Plan
+    places: Mapping[str, str]
+
+    def known(
+        self, axis: str, value: Value, known: Mapping[str, tuple[T, ...]], section: str = ""
+    ) -> tuple[T, ...]:
+        """Return what the name on an axis stands for.
+
+        Raises:
+            ConfigError: it stands for nothing.
+        """
+        name = str(value)
+        if name in known:
+            return known[name]
+        advice = nearest(name, known) or f"add it under [{section or axis}]."
+        raise ConfigError(
+            f"{self.places[axis]}.{axis} cannot be {name!r} in {self.plan.source}: {advice}"
+        )
+
+
+def _team(plan: Plan, value: Value, names: _Names) -> tuple[WorkerConfig, ...]:
     if isinstance(value, int):
         return tuple(WorkerConfig(name=name) for name in worker_names(value))
-    return _known("teams", str(value), plan.teams)
+    return names.known("workers", value, plan.teams, "teams")
 
 
-def _hidden(plan: Plan, rule: str, names: Sequence[str]) -> frozenset[Pair]:
-    """Who is hidden from whom, by a rule's name."""
-    everybody = {(author, viewer) for author in names for viewer in names if author != viewer}
-    before = dict(zip(names, [names[-1], *names[:-1]], strict=True))
+def _hidden(plan: Plan, rule: Value, team: Sequence[str], names: _Names) -> frozenset[Pair]:
+    """Who is hidden from whom in a team, by a rule's name."""
+    everybody = {(author, viewer) for author in team for viewer in team if author != viewer}
+    before = dict(zip(team, [team[-1], *team[:-1]], strict=True))
     ring = {(author, viewer) for author, viewer in everybody if before[viewer] != author}
     ready: dict[str, tuple[Pair, ...]]
     ready = {"all": (), "none": tuple(everybody), "ring": tuple(ring)}
-    hidden = frozenset(_known("visibility", rule, {**ready, **plan.visibility}))
+    hidden = frozenset(names.known("visibility", rule, {**ready, **plan.visibility}))
     wrong = next(iter(sorted(hidden - everybody)), None)
     if wrong is not None:
         raise ConfigError(
-            f"The visibility {rule!r} hides {wrong[0]!r} from {wrong[1]!r}, but the team is "
-            f"{', '.join(names)}: name two different ones of it."
+            f"visibility.{rule} hides {wrong[0]!r} from {wrong[1]!r} in {plan.source}, but the "
+            f"team is {', '.join(team)}: name two different ones of it."
         )
     return hidden
 
 
-def _known(kind: str, name: str, known: Mapping[str, tuple[T, ...]]) -> tuple[T, ...]:
-    """Return what a name stands for.
-
-    Raises:
-        ConfigError: it stands for nothing.
-    """
-    if name in known:
-        return known[name]
-    near = get_close_matches(name, known, n=1)
-    advice = f"did you mean {near[0]!r}?" if near else f"add it under [{kind}]."
-    raise ConfigError(f"{name!r} is not among the {kind} of the experiment: {advice}")
-
-
-def _refuse_idle(given: Mapping[str, object], cells: Iterable[Cell], place: str) -> None:
+def _refuse_idle(
+    plan: Plan, place: str, given: Mapping[str, object], cells: Iterable[Cell]
+) -> None:
     """Raise a ConfigError if a value is for a policy that no cell has."""
     found = list(cells)
     for axis, policy in BELONGS.items():
         if axis in given and all(policy not in cell.config.policies for cell in found):
+            value = given[axis]
             raise ConfigError(
-                f"{axis} is {given[axis]!r}, but no set of policies of {place} has {policy!r}: "
-                f"add it, or leave out {axis}."
+                f"{place}.{axis} is {list(value) if isinstance(value, tuple) else value} in "
+                f"{plan.source}, but no set of policies there has {policy!r}: add it, or leave "
+                f"out {axis}."
             )

@@ -26,14 +26,22 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
-from hogwild_agents.config import LayoutName, WorkerConfig
+from hogwild_agents.config import LayoutName, WorkerConfig, in_words
 from hogwild_agents.errors import ConfigError
+from hogwild_agents.nearest import nearest
 
 __all__ = ["AXES", "Axes", "BundledTask", "FileTask", "Grid", "Plan", "RunSettings"]
 
@@ -72,9 +80,12 @@ class BundledTask(_Section):
 
     @field_validator("tasks", "terms")
     @classmethod
-    def _bounds(cls, value: tuple[int, int]) -> tuple[int, int]:
+    def _bounds(cls, value: tuple[int, int], info: ValidationInfo) -> tuple[int, int]:
         if not value[0] <= value[1] <= 12:
-            raise ValueError(f"The bounds {list(value)} cannot be: write [from, to], at most 12.")
+            raise ValueError(
+                f"task.{info.field_name} cannot be {list(value)} in {{source}}: write [from, to], "
+                "at most 12."
+            )
         return value
 
 
@@ -182,6 +193,7 @@ class Plan(_Section):
     policies: dict[Name, tuple[Name, ...]] = {}
     teams: dict[Name, Annotated[tuple[WorkerConfig, ...], AtLeastOne]] = {}
     visibility: dict[Name, tuple[Pair, ...]] = {}
+    _source: str = PrivateAttr("the experiment")
 
     @field_validator("grid", mode="before")
     @classmethod
@@ -199,15 +211,33 @@ class Plan(_Section):
     @classmethod
     def _distinct(cls, value: tuple[int, ...]) -> tuple[int, ...]:
         if len(set(value)) < len(value):
-            raise ValueError(f"The seeds {list(value)} name one twice: write different ones.")
+            raise ValueError(f"seeds cannot be {list(value)} in {{source}}: write different ones.")
         return value
 
     @field_validator("policies", "teams", "visibility")
     @classmethod
-    def _own_names(cls, value: Mapping[str, object]) -> Mapping[str, object]:
+    def _own_names(cls, value: Mapping[str, object], info: ValidationInfo) -> Mapping[str, object]:
         taken = next((name for name in value if name in RESERVED), None)
         if taken is not None:
-            raise ValueError(f"The name {taken!r} means something already: take another one.")
+            raise ValueError(
+                f"{info.field_name}.{taken} in {{source}} has a name that means something "
+                "already: take another one."
+            )
+        return value
+
+    @field_validator("teams")
+    @classmethod
+    def _different(
+        cls, value: Mapping[str, tuple[WorkerConfig, ...]]
+    ) -> Mapping[str, tuple[WorkerConfig, ...]]:
+        for team, workers in value.items():
+            names = [worker.name for worker in workers]
+            twice = next((name for name in names if names.count(name) > 1), None)
+            if twice is not None:
+                raise ValueError(
+                    f"teams.{team} in {{source}} has two workers called {twice!r}: give each a "
+                    "name of its own."
+                )
         return value
 
     @classmethod
@@ -239,9 +269,16 @@ class Plan(_Section):
             ConfigError: a name is unknown, or a value is out of its range.
         """
         try:
-            return cls.model_validate(dict(values))
+            plan = cls.model_validate(dict(values))
         except ValidationError as error:
             raise ConfigError(_sentence(error, source)) from error
+        plan._source = source
+        return plan
+
+    @property
+    def source(self) -> str:
+        """What errors call it: with the file's name, if it is from a file."""
+        return self._source
 
 
 RESERVED = ("all", "none", "ring", "paper")
@@ -267,20 +304,15 @@ def _sentence(error: ValidationError, source: str) -> str:
     where, fields = _place(first["loc"])
     if first["type"] == "extra_forbidden":
         last = str(first["loc"][-1])
-        near = get_close_matches(last, fields, n=1)
-        advice = f"did you mean {near[0]!r}?" if near else f"use {', '.join(fields)}."
+        advice = nearest(last, fields) or f"use {', '.join(fields)}."
         return f"{last!r} is no option of {where or 'an experiment'} in {source}: {advice}"
     if first["type"] == "value_error":  # raised above, as a sentence
-        return f"{first['ctx']['error']}"
+        return f"{first['ctx']['error']}".replace("{source}", source)
     if first["type"] == "missing" and isinstance(first["loc"][-1], str):
         return f"{where} is missing in {source}: add it."
     if first["type"].startswith("union_tag"):
         return f"{where} in {source} needs kind = 'bundled' or kind = 'file': write one of them."
-    message = first["msg"].replace("Input should", "it should", 1)
-    if first["type"] in ("missing", "too_short"):
-        message = "it is too short"
-    message = message.replace("greater than or equal to", "at least")
-    message = message.replace("less than or equal to", "at most")
+    message = "it is too short" if first["type"] in ("missing", "too_short") else in_words(first)
     return f"{where} cannot be {first['input']!r} in {source}: {message}."
 
 

@@ -136,40 +136,52 @@ def test_a_baseline_that_lacks_a_policy_is_found() -> None:
     [
         (
             {"grid": {"policies": ["cheked"]}},
-            "'cheked' is not among the policies of the experiment",
+            "grid.policies cannot be 'cheked' in the experiment: did you mean 'checked'",
         ),
-        ({"grid": {"policies": ["zzz"]}}, "'zzz' is not among the policies of the experiment: add"),
+        (
+            {"grid": {"policies": ["zzz"]}},
+            "grid.policies cannot be 'zzz' in the experiment: add it under [policies].",
+        ),
+        (
+            {"run": {"policies": "zzz"}},
+            "run.policies cannot be 'zzz' in the experiment: add it under [policies].",
+        ),
         (
             {"grid": {"workers": ["pair"]}},
-            "'pair' is not among the teams of the experiment: add it",
+            "grid.workers cannot be 'pair' in the experiment: add it under [teams].",
         ),
         (
             {"grid": {"visibility": ["rin"]}},
-            "'rin' is not among the visibility of the experiment: d",
+            "grid.visibility cannot be 'rin' in the experiment: did you mean 'ring'?",
         ),
         (
             {"visibility": {"x": [["Alice", "Dave"]]}, "grid": {"visibility": ["x"]}},
-            "The visibility 'x' hides 'Alice' from 'Dave', but the team is Alice, Bob, Carol: ",
+            "visibility.x hides 'Alice' from 'Dave' in the experiment, but the team is Alice, Bob",
         ),
         (
             {"visibility": {"x": [["Bob", "Bob"]]}, "grid": {"visibility": ["x"]}},
-            "The visibility 'x' hides 'Bob' from 'Bob', but ",
+            "visibility.x hides 'Bob' from 'Bob' in the experiment, but ",
         ),
         (
             {"grid": {"policies": ["unchecked"], "check_every": [16]}},
-            "check_every is (16,), but no set of policies of its grid has 'redundancy-check': ",
+            "grid.check_every is [16] in the experiment, but no set of policies there has 'redund",
         ),
         (
             {"run": {"check_every": 16}, "grid": {"policies": ["unchecked"]}},
-            "check_every is 16, but no set of policies of the plan has 'redundancy-check': ",
+            "run.check_every is 16 in the experiment, but no set of policies there has 'redundanc",
         ),
-        ({"teams": {"x": ["Al", "Al"]}, "run": {"workers": "x"}}, "Two workers are called 'Al': "),
     ],
 )
 def test_what_no_cell_can_have(values: dict[str, object], expected: str) -> None:
     with pytest.raises(ConfigError) as caught:
         cells_of(plan(**values))
     assert str(caught.value).startswith(expected)
+
+
+def test_a_baseline_that_names_nothing_is_named_itself() -> None:
+    values = plan(baseline={"policies": "zzz"}, grid={"workers": [1, 2]})
+    with pytest.raises(ConfigError, match=r"^baseline\.policies cannot be 'zzz'"):
+        baselines(values, cells_of(values))
 
 
 @pytest.mark.parametrize("baseline", [{"workers": 9}, {"layout": "combined"}, {}])

@@ -158,11 +158,27 @@ def test_broken_off_it_can_be_gone_on_with(plan: Path, capsys: pytest.CaptureFix
     [
         (SMALL, ["--format", "pdf"], "--format cannot be 'pdf': choose from table, markdown, "),
         (SMALL, ["--out", "small.toml"], "The store 'small.toml/results.jsonl' cannot be used"),
-        (SMALL + "policies = ['x']", [], "'x' is not among the policies of the experiment: "),
         (
-            SMALL + "policies = ['mine']\n[policies]\nmine = ['nope']",
+            SMALL + "policies = ['x']",
             [],
-            "There is no policy 'nope': choose from ",
+            "grid.policies cannot be 'x' in the experiment {plan}: add it under [policies].",
+        ),
+        (
+            SMALL + "policies = ['mine']\n[policies]\nmine = ['finishr']",
+            [],
+            "There is no policy 'finishr' (policies.mine in the experiment {plan}): did you "
+            "mean 'finisher'?",
+        ),
+        (
+            SMALL + "policies = ['mine']\n[policies]\nmine = ['no_such_module:Mine']",
+            [],
+            "The policy 'no_such_module:Mine' cannot be made (ModuleNotFoundError",
+        ),
+        (
+            SMALL + "prompt = ['colaborate']",
+            [],
+            "prompt cannot be 'colaborate' in the experiment {plan}: there is no prompt "
+            "'colaborate' in the package: did you mean 'collaborate'",
         ),
         (
             SMALL.replace('"combined" }', '"contiguous" }'),
@@ -185,7 +201,7 @@ def test_what_cannot_be_done(
     assert call(["experiment", str(plan), *arguments]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err.startswith(f"hogwild: {expected}")
+    assert captured.err.startswith(f"hogwild: {expected.replace('{plan}', str(plan))}")
     assert captured.err.count("\n") == 1
     assert not (plan.parent / "small").exists()
 

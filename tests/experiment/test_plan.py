@@ -89,19 +89,29 @@ def test_grids_and_runs_have_the_same_axes() -> None:
             "[task]\nkind = 'bundled'\nproblems = 0",
             "task.problems cannot be 0 in the experiment {path}: it should be at least 1.",
         ),
-        ("[task]\nkind = 'bundled'\ntasks = [3, 2]", "The bounds [3, 2] cannot be: write "),
-        ("[task]\nkind = 'bundled'\nterms = [3, 13]", "The bounds [3, 13] cannot be: write "),
+        (
+            TASK + "tasks = [3, 2]",
+            "task.tasks cannot be [3, 2] in the experiment {path}: write [from, to], at most 12.",
+        ),
+        (TASK + "terms = [3, 13]", "task.terms cannot be [3, 13] in the experiment {path}: write"),
         (
             "sedes = [1]\n" + TASK,
             "'sedes' is no option of an experiment in the experiment {path}: did you mean 'seeds'?",
         ),
         (TASK + "[zzz]", "'zzz' is no option of an experiment in the experiment {path}: use task"),
-        ("seeds = [1, 1]\n" + TASK, "The seeds [1, 1] name one twice: write different ones."),
+        (
+            "seeds = [1, 1]\n" + TASK,
+            "seeds cannot be [1, 1] in the experiment {path}: write different ones.",
+        ),
         ("seeds = []\n" + TASK, "seeds cannot be [] in the experiment {path}: "),
         ("seeds = [-1]\n" + TASK, "seeds cannot be -1 in the experiment {path}: it should be at"),
         (
             TASK + "[grid]\nlayout = ['mesh']",
             "grid.layout cannot be 'mesh' in the experiment {path}: it should be 'combined'",
+        ),
+        (
+            TASK + "[grid]\nlayout = ['combind']",
+            "grid.layout cannot be 'combind' in the experiment {path}: did you mean 'combined'?",
         ),
         (TASK + "[grid]\nlayout = []", "grid.layout cannot be [] in the experiment {path}: "),
         (TASK + "[grid]\nworkers = 3", "grid.workers cannot be 3 in the experiment {path}: "),
@@ -112,8 +122,18 @@ def test_grids_and_runs_have_the_same_axes() -> None:
         ),
         (TASK + "[run]\nbudget = 0", "run.budget cannot be 0 in the experiment {path}: it should"),
         (TASK + "[run]\ntop_p = 2", "run.top_p cannot be 2 in the experiment {path}: it should be"),
-        (TASK + "[policies]\npaper = []", "The name 'paper' means something already: take another"),
-        (TASK + "[visibility]\nring = []", "The name 'ring' means something already: take another"),
+        (
+            TASK + "[policies]\npaper = []",
+            "policies.paper in the experiment {path} has a name that means something already: ",
+        ),
+        (
+            TASK + "[visibility]\nring = []",
+            "visibility.ring in the experiment {path} has a name that means something already: ",
+        ),
+        (
+            TASK + "[teams]\npair = ['Al', 'Al']",
+            "teams.pair in the experiment {path} has two workers called 'Al': give each a name ",
+        ),
         (
             TASK + "[visibility]\nhalf = [['Al']]",
             "visibility.half cannot be ['Al'] in the experiment {path}: it is too short.",
