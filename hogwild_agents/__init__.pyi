@@ -24,9 +24,12 @@ from hogwild_agents.answers import (
 from hogwild_agents.coordinator import (
     CacheCoordinator as CacheCoordinator,
     Commit as Commit,
+    Fork as Fork,
+    Forked as Forked,
     Move as Move,
     Seat as Seat,
     TickFeed as TickFeed,
+    TickResult as TickResult,
 )
 from hogwild_agents.engine import (
     BlockSlice as BlockSlice,
@@ -67,6 +70,7 @@ from hogwild_agents.events import (
     ProbeAnswered as ProbeAnswered,
     RunEnded as RunEnded,
     RunStarted as RunStarted,
+    Source as Source,
     StepEnded as StepEnded,
     TickEnded as TickEnded,
     TokensWritten as TokensWritten,
@@ -88,6 +92,7 @@ from hogwild_agents.limits import (
 )
 from hogwild_agents.models import (
     LanguageModel as LanguageModel,
+    LoadProgress as LoadProgress,
     load_model as load_model,
 )
 from hogwild_agents.policy import (
@@ -120,11 +125,16 @@ from hogwild_agents.statistics import (
 from hogwild_agents.team import (
     Team as Team,
 )
+from hogwild_agents.text import (
+    TextStream as TextStream,
+)
 from hogwild_agents.tools import (
     Tool as Tool,
+    ToolResult as ToolResult,
 )
 from hogwild_agents.transcript import (
     Transcript as Transcript,
+    TranscriptHeader as TranscriptHeader,
     read_transcript as read_transcript,
     rebuild as rebuild,
 )

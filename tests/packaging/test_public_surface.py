@@ -35,9 +35,12 @@ PUBLIC = {
     # coordinator
     "CacheCoordinator",
     "Commit",
+    "Fork",
+    "Forked",
     "Move",
     "Seat",
     "TickFeed",
+    "TickResult",
     # engine
     "BlockSlice",
     "CacheBlock",
@@ -75,6 +78,7 @@ PUBLIC = {
     "ProbeAnswered",
     "RunEnded",
     "RunStarted",
+    "Source",
     "StepEnded",
     "TickEnded",
     "TokensWritten",
@@ -93,6 +97,7 @@ PUBLIC = {
     "Limits",
     # models
     "LanguageModel",
+    "LoadProgress",
     "load_model",
     # policy
     "Answer",
@@ -116,10 +121,14 @@ PUBLIC = {
     "Statistics",
     # team
     "Team",
+    # text
+    "TextStream",
     # tools
     "Tool",
+    "ToolResult",
     # transcript
     "Transcript",
+    "TranscriptHeader",
     "read_transcript",
     "rebuild",
     # typing_worker
