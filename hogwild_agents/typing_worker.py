@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable
+from contextlib import aclosing
 
 from hogwild_agents.stdin import read_line
 from hogwild_agents.worker import Worker
@@ -33,19 +34,19 @@ class TypingWorker(Worker):
 
     async def run(self) -> None:
         """Write line after line."""
-        lines = aiter(_lines(self._lines))
-        while True:
-            with self.parked():
-                line = await anext(lines, None)
-            if line is None:
-                return
-            if line.strip():
-                await self.write(line.strip())
-                await self.end_step()
-                await self.flush()
+        async with aclosing(_lines(self._lines)) as lines:
+            while True:
+                with self.parked():
+                    line = await anext(lines, None)
+                if line is None:
+                    return
+                if line.strip():
+                    await self.write(line.strip())
+                    await self.end_step()
+                    await self.flush()
 
 
-async def _lines(given: Iterable[str] | AsyncIterable[str] | None) -> AsyncIterator[str]:
+async def _lines(given: Iterable[str] | AsyncIterable[str] | None) -> AsyncGenerator[str]:
     if isinstance(given, AsyncIterable):
         async for line in given:
             yield line

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+import gc
+import re
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any
 
 import anyio
@@ -244,11 +247,28 @@ async def test_a_scripted_worker_writes_its_lines_as_steps() -> None:
 
 
 async def test_a_typing_worker_holds_nobody_up() -> None:
-    async def slowly() -> AsyncIterator[str]:
+    async def slowly() -> AsyncGenerator[str]:
         yield "First."
         await anyio.sleep(0.2)
         yield "Second."
 
-    result, recorder = await run({}, workers=[TypingWorker("Ann", slowly()), "Bob"])
+    async with aclosing(slowly()) as lines:
+        result, recorder = await run({}, workers=[TypingWorker("Ann", lines), "Bob"])
     assert "First." in result.texts["Ann"]
     assert len(sampled(recorder, "Bob")) >= 13
+
+
+async def test_what_a_typing_worker_has_not_read_is_there_for_the_next_run() -> None:
+    async def numbers() -> AsyncGenerator[str]:
+        for number in range(100):
+            yield f"It is {number}."
+
+    async with aclosing(numbers()) as lines:
+        texts = ""
+        for _ in range(2):  # each is cut off while a line is fed, not while it waits for one
+            result, _ = await run({}, workers=[TypingWorker("Ann", lines)], limits=Limits(ticks=6))
+            texts += result.texts["Ann"]
+            gc.collect()  # an iterator that was left open would say so here
+    found = [int(number) for number in re.findall(r"It is (\d+)\.", texts)]
+    assert found == list(range(len(found)))
+    assert len(found) >= 6
