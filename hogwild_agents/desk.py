@@ -116,10 +116,13 @@ class Desk:
             self._resumed = None
 
     async def until_resumed(self) -> None:
-        """Wait, owing no feed, while it is held; a step that has ended is fed to its end before."""
+        """Wait, owing no feed, while it is held; a step that has ended is fed to its end before.
+
+        It returns when the thinking is over, too.
+        """
         if self.held and self.draft.step_ended:
             await self._hand_in_end()
-        while self._resumed is not None:
+        while self._resumed is not None and self._thinking.thinks:
             self._waits = True
             try:
                 with self.parked():

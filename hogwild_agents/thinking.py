@@ -140,8 +140,20 @@ class Thinking:
         self._board = board
         self.clock.start()
         try:
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._let_end, name="end of the thinking")
+                await self._let_live(started)
+                group.cancel_scope.cancel()
+        finally:
+            self.clock.stop()
+            for desk in self.desks.values():
+                desk.seat.leave()
+
+    async def _let_live(self, started: ev.RunStarted) -> None:
+        """Let all workers live, until they are done."""
+        try:
             async with anyio.create_task_group() as self._group:
-                places = list(board.places)
+                places = list(self.board.places)
                 desks = [self._seat(w, p) for w, p in zip(self._team.workers, places, strict=True)]
                 await self.emit(started)
                 await self.emit(*[self.written(desk, desk.draft.open_step()) for desk in desks])
@@ -149,9 +161,16 @@ class Thinking:
                     self._group.start_soon(self._live, desk, name=f"worker {desk.name}")
         finally:
             self._group = None
-            self.clock.stop()
-            for desk in self.desks.values():
-                desk.seat.leave()
+
+    async def _let_end(self) -> None:
+        """When this is cancelled, let it be over for those too who have shielded themselves."""
+        try:
+            await anyio.sleep_forever()
+        finally:
+            if self._group is not None:
+                self._ending.now()
+                for desk in self.desks.values():
+                    desk.resume()
 
     # -- one worker
 

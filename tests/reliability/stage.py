@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+import signal
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
@@ -597,10 +599,45 @@ def undisturbed(chunk: int) -> RunResult:
     return play.bystander
 
 
+class Hang(Exception):
+    """Raised in the midst of a run that did not end, though it was cancelled."""
+
+
 def perform(schedule: Schedule, backend: str) -> Play:
-    """Play a schedule on one event loop."""
+    """Play a schedule on one event loop.
+
+    Raises:
+        Hang: somebody who has shielded himself from cancellation waits for ever.
+    """
 
     async def main() -> Play:
         return await Stage(schedule).play()
 
-    return anyio.run(main, backend=backend)
+    try:
+        with cut_off(TIME + 5):
+            return anyio.run(main, backend=backend)
+    except BaseException:
+        watched_model.cache_clear()  # its cache may hold what this run has left
+        raise
+
+
+@contextmanager
+def cut_off(seconds: float) -> Iterator[None]:
+    """Raise Hang in the main thread after so many seconds, whoever waits there."""
+
+    def hang(number: int, frame: object) -> None:
+        raise Hang(f"still going on after {seconds} seconds, and cannot be cancelled")
+
+    def send() -> None:
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+
+    before = signal.signal(signal.SIGUSR1, hang)
+    timer = threading.Timer(seconds, send)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()
+        signal.signal(signal.SIGUSR1, before)

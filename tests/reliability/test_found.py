@@ -8,8 +8,8 @@ from tests.reliability.checks import check
 from tests.reliability.schedule import Member, Op, Schedule
 from tests.reliability.stage import perform
 
-TWO = (Member(), Member())
 SHIELDED = Member(acts=(("shield", 0), ("wait", 2)))
+CLINGING = Member(acts=(("shield", 1), ("wait", 2)))
 
 FOUND = {
     "two speeches by one person between two ticks waited for each other": Schedule(
@@ -20,6 +20,15 @@ FOUND = {
     ),
     "a shielded worker waited for its turn behind one that was cancelled": Schedule(
         team=(Member(), SHIELDED), ops=(Op(1, "stop", moment="written", by="inside"),)
+    ),
+    "a shielded worker that was parked waited to be resumed after the end": Schedule(
+        team=(CLINGING,), ops=(Op(1, "park"),)
+    ),
+    "a shielded worker that was parked waited on after the run was cancelled": Schedule(
+        team=(CLINGING, Member()), ops=(Op(1, "park"), Op(3, "cancel run", by="inside"))
+    ),
+    "a shielded worker that was parked waited on after the last second": Schedule(
+        team=(CLINGING, Member()), ops=(Op(1, "park"),), ticks=None, seconds=0.2
     ),
     "a fork was lost with a call of its source that was cancelled": Schedule(
         team=(Member(acts=(("think", 0), ("cancel", 1))), Member()),

@@ -16,3 +16,10 @@ pytestmark = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 @given(schedule=schedules())
 def test_schedules(schedule: Schedule, backend: str) -> None:
     check(perform(schedule, backend))
+
+
+@pytest.mark.sweep
+@settings(max_examples=1000)
+@given(schedule=schedules())
+def test_many_schedules(schedule: Schedule, backend: str) -> None:
+    check(perform(schedule, backend))

@@ -12,7 +12,7 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from hogwild_agents.actions import Action, Conclude, Finish
+from hogwild_agents.actions import Action, Conclude, Finish, Park
 from hogwild_agents.coordinator import CacheCoordinator
 from hogwild_agents.engine import Engine
 from hogwild_agents.errors import (
@@ -650,6 +650,72 @@ async def test_a_worker_that_shields_itself_cannot_write_on(end: str) -> None:
     assert isinstance(raised[0], ClosedError)
     assert not record.result.failures
     assert record.result.reason in ("finisher", "stopped", "finish")
+
+
+@pytest.mark.parametrize("end", ["ticks", "seconds", "stop", "finish", "cancel", "parked"])
+async def test_a_parked_worker_that_shields_itself_waits_no_longer_than_the_thinking(
+    end: str,
+) -> None:
+    raised: list[Exception] = []
+
+    class Clinging(Worker):
+        async def run(self) -> None:
+            with anyio.CancelScope(shield=True):
+                try:
+                    await self.think()
+                except RunError as error:
+                    raised.append(error)
+                    raise
+
+    class ParksAlice(Policy):
+        async def on_tick_ended(self, event: TickEnded) -> Sequence[Action]:
+            if event.tick == 1:
+                return [Park(worker="Alice")]
+            if event.tick == 4 and end == "stop":
+                run.stop()
+            if event.tick == 4 and end == "cancel":
+                group.cancel_scope.cancel()
+            if end == "parked":
+                return [Park(worker="Bob")]
+            return [Finish(reason="finish")] if event.tick == 4 and end == "finish" else []
+
+    limits = {"ticks": Limits(ticks=4), "seconds": Limits(seconds=0.2)}.get(end, NONE)
+    team = make_team(
+        workers=[Clinging("Alice"), "Bob"], limits=limits, policies=[Shared(ParksAlice())]
+    )
+    async with anyio.create_task_group() as group:
+        run = team.start(PROBLEM)
+        await run.execute()
+    assert isinstance(raised[0], ClosedError)
+    reasons = {"stop": "stopped", "cancel": "cancelled"}
+    assert run.result.reason == reasons.get(end, end)
+    assert 0 < len(run.result.texts["Alice"]) < len(run.result.texts["Bob"])
+
+
+async def test_a_worker_that_shields_itself_cannot_write_on_when_the_run_is_cancelled() -> None:
+    raised: list[Exception] = []
+
+    class Clinging(Worker):
+        async def run(self) -> None:
+            with anyio.CancelScope(shield=True):
+                try:
+                    await self.think()
+                except RunError as error:
+                    raised.append(error)
+                    raise
+
+    def cancel(event: Event) -> None:
+        if isinstance(event, TickEnded) and event.tick == 3:
+            group.cancel_scope.cancel()
+
+    async with anyio.create_task_group() as group:
+        run = make_team(workers=[Clinging("Alice"), "Bob"], limits=Limits(ticks=50)).start(
+            PROBLEM, on_event=cancel
+        )
+        await run.execute()
+    assert isinstance(raised[0], ClosedError)
+    assert run.result.reason == "cancelled"
+    assert run.result.ticks <= 4
 
 
 class Shared(Policy):
