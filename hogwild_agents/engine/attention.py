@@ -123,7 +123,7 @@ class TickAttention:
             )
         sinks = None if how.sinks is None else how.sinks.view(len(keys), group)
         merged = merge(partials, reading.merge, group, sinks)
-        return merged.to(query.dtype)[None]
+        return merged.to(query.dtype).contiguous()[None]
 
     def _plan_on(self, device: torch.device) -> Plan:
         if device not in self._placed:

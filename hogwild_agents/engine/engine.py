@@ -327,7 +327,7 @@ class Engine:
         self._blocks.clear()
         if hasattr(self, "_pool"):
             self._pool = Pool(self._pool.shapes, self._pool.max_tokens)
-        if self.model.config._attn_implementation in (NAME, SURVEY):
+        if self.model.config._attn_implementation != self._attention[""]:
             self.model.set_attn_implementation(self._attention)
         if self._bridge:
             self._bridge.remove()
@@ -496,6 +496,9 @@ class Engine:
 
     def _plain_probe(self) -> tuple[list[int], Tensor]:
         ids = probe_tokens(self.vocab_size, 24)
+        text = self.model.config.get_text_config(decoder=True)
+        if getattr(text, "attn_logit_softcapping", None) is not None:
+            self.model.set_attn_implementation("eager")  # transformers' sdpa drops the cap
         with torch.no_grad():
             output = self.model(torch.tensor([ids], device=self.device), use_cache=False)
         return ids, output.logits[0]
@@ -576,8 +579,9 @@ class Engine:
 def _implementations(config: Any) -> dict[str, Any]:
     """Return the attention implementations of a config and of its parts, in transformers' form."""
     parts = {name: getattr(config, name, None) for name in getattr(config, "sub_configs", {})}
-    own = {name: part._attn_implementation for name, part in parts.items() if part is not None}
-    return {"": config._attn_implementation, **own}
+    own = {"": config, **{name: part for name, part in parts.items() if part is not None}}
+    found = {name: part._attn_implementation for name, part in own.items()}
+    return {name: implementation for name, implementation in found.items() if implementation}
 
 
 def _input_device(model: Any) -> torch.device:

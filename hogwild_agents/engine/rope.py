@@ -97,11 +97,13 @@ class Rope:
         table: where the angles come from.
         pairing: which two dimensions turn together.
         start: the first dimension of a head that turns; as many turn as the table has angles for.
+        backwards: it turns the other way (NanoChat).
     """
 
     table: Table
     pairing: Pairing = "halves"
     start: int = 0
+    backwards: bool = False
 
     def turn(self, rows: Tensor, angles: Angles) -> Tensor:
         """Rotate rows by the given angles, computed in float32 and rounded once.
@@ -114,6 +116,7 @@ class Rope:
             [heads, rows, head_dim] in the dtype of ``rows``.
         """
         cos, sin = to_device(angles, rows.device)
+        sin = -sin if self.backwards else sin
         pairs = cos.shape[-1]
         turning = rows[..., self.start : self.start + 2 * pairs].float()
         if self.pairing == "halves":

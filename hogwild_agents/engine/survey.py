@@ -73,7 +73,8 @@ class _Recorder:
         if index in self.layers:
             raise refusal(self.model, f"its layer {index} attends more than once")
         self.layers[index] = _Seen(layer, query, key, value, scaling, mask, options)
-        return value.repeat_interleave(query.shape[1] // value.shape[1], 1).transpose(1, 2)
+        alone = value.repeat_interleave(query.shape[1] // value.shape[1], 1)
+        return alone.transpose(1, 2).contiguous()
 
 
 def survey(
@@ -194,26 +195,30 @@ def _table(
 def _rope(model: Any, seen: _Seen, tables: list[Table], positions: Tensor) -> Rope | None:
     """Return the rotation that explains best what the layer did, and explains it well."""
     scale = query_scale(model.config.get_text_config(decoder=True), seen.module)
-    candidates: list[Rope | None] = [None]
-    for table in _own(tables, seen.module):
-        starts = {0, seen.key.shape[-1] - table.dimensions}
-        if min(starts) >= 0:
-            candidates += [
-                Rope(table, pairing, start)
-                for start in sorted(starts)
-                for pairing in get_args(Pairing)
-            ]
     states = torch.cat([_unscaled(seen.query, positions, scale), seen.key.float()], 1)[:, :, 0]
+    candidates = _candidates(_own(tables, seen.module), states.shape[-1])
     errors = [_turn_error(candidate, states, positions) for candidate in candidates]
     best = min(range(len(errors)), key=errors.__getitem__)
     half = seen.key.dtype in (torch.float16, torch.bfloat16)
-    if not errors[best] <= (0.02 if half else 1e-3):
-        raise refusal(
-            model,
-            "its queries and keys follow the position in a way that is no rotation known here "
-            f"(the nearest misses by {errors[best]:.1e})",
-        )
-    return candidates[best]
+    if errors[best] <= (0.01 if half else 1e-3):
+        return candidates[best]
+    why = "follow the position in a way that is no rotation known here"
+    if hasattr(seen.module, "query_layernorm"):  # then scores depend on absolute positions
+        why = "are scaled by a norm's weights after the rotation, dimension by dimension"
+    raise refusal(model, f"its queries and keys {why} (the nearest misses by {errors[best]:.1e})")
+
+
+def _candidates(tables: list[Table], size: int) -> list[Rope | None]:
+    """Return all rotations of heads of a size that are known, and none."""
+    found: list[Rope | None] = [None]
+    for table in tables:
+        starts = sorted({0, size - table.dimensions})
+        if starts[0] < 0:
+            continue
+        for pairing in get_args(Pairing):
+            found += [Rope(table, pairing, start) for start in starts]
+            found += [Rope(table, pairing, start, backwards=True) for start in starts]
+    return found
 
 
 def _own(tables: list[Table], layer: nn.Module) -> list[Table]:
