@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from hogwild_agents.errors import ChatTemplateError
-from hogwild_agents.text import Tokenizer, encode_continuation
-
-THINK, THINK_END = "<think>", "</think>"
+from hogwild_agents.spelling import (
+    THINK,
+    THINK_END,
+    check_characters,
+    control_tokens,
+    encode_continuation,
+)
+from hogwild_agents.text import Tokenizer
 
 # Private-use characters: around what must be encoded as plain text.
 _FENCES = tuple(map(chr, range(0xE000, 0xE010)))
@@ -47,10 +52,12 @@ def encode_prompt(tokenizer: ChatTokenizer, *, system: str, user: str) -> list[i
 
     Raises:
         ChatTemplateError: there is no chat template, or it fails.
+        UsageError: there is half of a surrogate pair in a message.
     """
-    template = _template(tokenizer)
+    _check_template(tokenizer)
+    check_characters(system + user)
     fence = _fence(system + user)
-    guard = _guard(tokenizer, template, fence)
+    guard = _guard(tokenizer, fence)
     rendered = _render(tokenizer, guard(system), guard(user))
     if not opens_think(tokenizer, with_system=bool(system)):
         rendered += f"{THINK}\n"
@@ -65,21 +72,19 @@ def opens_think(tokenizer: ChatTokenizer, *, with_system: bool = True) -> bool:
     Raises:
         ChatTemplateError: there is no chat template, or it fails.
     """
-    _template(tokenizer)
+    _check_template(tokenizer)
     stand_in = "Hogwild"
     rendered = _render(tokenizer, "Rules." if with_system else "", stand_in)
     answer = rendered[rendered.rfind(stand_in) + len(stand_in) :]
     return answer.rfind(THINK) > answer.rfind(THINK_END)
 
 
-def _template(tokenizer: ChatTokenizer) -> str:
-    template = getattr(tokenizer, "chat_template", None)
-    if not template:
+def _check_template(tokenizer: ChatTokenizer) -> None:
+    if not getattr(tokenizer, "chat_template", None):
         raise ChatTemplateError(
             "The tokenizer has no chat template, so the problem cannot be put to the model: use an "
             "instruction-tuned or reasoning model, or set tokenizer.chat_template."
         )
-    return " ".join(template.values()) if isinstance(template, Mapping) else str(template)
 
 
 def _render(tokenizer: ChatTokenizer, system: str, user: str) -> str:
@@ -122,17 +127,10 @@ def _fence(text: str) -> str:
     return fence
 
 
-def _guard(tokenizer: ChatTokenizer, template: str, fence: str) -> Callable[[str], str]:
+def _guard(tokenizer: ChatTokenizer, fence: str) -> Callable[[str], str]:
     """Return what puts fences around the control tokens that a message spells out."""
-    added = getattr(tokenizer, "added_tokens_decoder", {}).values()
-    control = {
-        token.content
-        for token in added
-        if token.special or (token.content in template and not token.content.isspace())
-    }
-    control.update((THINK, THINK_END))
-    longest_first = sorted(filter(None, control), key=len, reverse=True)
-    pattern = re.compile("|".join(map(re.escape, longest_first)))
+    control = {THINK, THINK_END, *control_tokens(tokenizer)}
+    pattern = re.compile("|".join(map(re.escape, sorted(control, key=len, reverse=True))))
     return lambda text: pattern.sub(lambda found: f"{fence}{found[0]}{fence}", text)
 
 
@@ -140,8 +138,5 @@ def _encode(tokenizer: ChatTokenizer, rendered: str, fence: str) -> list[int]:
     first, *rest = rendered.split(fence)
     ids = list(tokenizer.encode(first, add_special_tokens=False))
     for index, piece in enumerate(rest):
-        # Single characters cannot be taken for a control token.
-        parts = list(piece) if index % 2 == 0 else [piece] * bool(piece)
-        for part in parts:
-            ids += encode_continuation(tokenizer, part)
+        ids += encode_continuation(tokenizer, piece, control="all" if index % 2 else "none")
     return ids

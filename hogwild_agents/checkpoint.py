@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO
 from hogwild_agents.errors import ModelError, UnsupportedModelError
 from hogwild_agents.model_class import find_class
 from hogwild_agents.rope_scaling import scale_rope
+from hogwild_agents.spelling import check_tokenizer
 
 if TYPE_CHECKING:
     import torch
@@ -282,6 +283,7 @@ def read_tokenizer(checkpoint: Checkpoint) -> Any:
             f"The tokenizer of {checkpoint.place!r} has no vocabulary: copy the tokenizer's files "
             "into the model's folder."
         )
+    check_tokenizer(tokenizer, checkpoint.place)
     return tokenizer
 
 

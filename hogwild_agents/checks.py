@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from hogwild_agents import actions as act, events as ev
 from hogwild_agents.engine import SamplingParams
-from hogwild_agents.errors import ConfigError
+from hogwild_agents.errors import ConfigError, UsageError
 from hogwild_agents.models import LanguageModel
 from hogwild_agents.worker import Worker
 
@@ -241,13 +241,15 @@ def _wrong_viewers(viewers: object, at: Situation) -> str:
 def _wordless(text: object, name: str, at: Situation) -> str:
     if not isinstance(text, str):
         return f"gave the {name} {text!r}, which is no string: give some text"
-    if not at.model.encode(text):
-        return f"gave the {name} {text!r}, which has no tokens: give some text"
-    return ""
+    try:
+        ids = at.model.encode(text)
+    except UsageError as error:
+        return f"gave a {name} that cannot be written ({str(error).rstrip('.')})"
+    return "" if ids else f"gave the {name} {text!r}, which has no tokens: give some text"
 
 
 def _one_token(text: str, at: Situation) -> str:
-    ids = at.model.encode(text)
+    ids = at.model.encode(text, control="all")
     if len(ids) == 1:
         return ""
     return (

@@ -15,6 +15,7 @@ from hogwild_agents.draft import Draft
 from hogwild_agents.engine import CacheBlock, Sampled, Sampler
 from hogwild_agents.errors import UsageError
 from hogwild_agents.probing import Asking
+from hogwild_agents.spelling import Control
 from hogwild_agents.tweaks import Change, Tweaks
 
 if TYPE_CHECKING:
@@ -162,10 +163,10 @@ class Desk:
         """Have done with the last tick."""
         await self._thinking.handled(self)
 
-    async def force(self, text: str) -> None:
+    async def force(self, text: str, *, control: Control = "added") -> None:
         """Append text that the model did not choose."""
         await self._thinking.empty_inbox(self)
-        await self._thinking.write_forced(self, text)
+        await self._thinking.write_forced(self, text, control)
 
     async def end_step(self) -> None:
         """End the step where it stands, if it holds more than its prefix."""

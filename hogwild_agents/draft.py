@@ -16,8 +16,8 @@ from hogwild_agents.engine import CacheBlock, Feed, Sampler, ViewEntry
 from hogwild_agents.events import Source
 from hogwild_agents.layouts import Board, Headings, Layout, Place
 from hogwild_agents.models import LanguageModel
+from hogwild_agents.spelling import Control, split_token
 from hogwild_agents.steps import StepScanner
-from hogwild_agents.text import split_token
 
 SEPARATOR = "\n\n"
 """What ends a step that somebody else ends."""
@@ -103,8 +103,7 @@ class Draft:
         self._closing: list[tuple[int, Source]] = []
         self._own: list[tuple[int, Source]] = []
         self._scanner, self._scanned = StepScanner(), 0
-        self._stream = model.text_stream()
-        self._stream.push(model.encode(headings.own))  # what stands before the worker's text
+        self._stream = model.text_stream(continuing=True)
 
     @property
     def pending(self) -> bool:
@@ -152,27 +151,29 @@ class Draft:
         self._stream.push(fed)
         self._own = [(fed[-1], "forced")]
 
-    def force(self, text: str) -> Piece:
+    def force(self, text: str, *, control: Control = "added") -> Piece:
         """Append text that the model did not choose.
 
         Forced text never ends a step, but counts for open code blocks and formulas.
         """
-        return self._write(self._model.encode(text), "forced")
+        return self._write(self._model.encode(text, control=control), "forced")
 
     def sample(self, token: int) -> Written:
         """Append a token that the model chose; the step may end with it."""
         self.sampled += 1
-        text = self._stream.push([token])
+        held, text = self._stream.held, self._stream.push([token])
         cut = self._scan(text)
         if cut is None:
             return Written(piece=self._append([token], text, "sampled"))
-        split = split_token(self._model.tokenizer, token, text, cut)
+        split = split_token(self._model.tokenizer, token, text, cut, before=held)
+        if split.tail:
+            self._stream = self._model.text_stream(continuing=True)
         last = self._append(split.head, split.head_text + self._stream.flush(), "sampled")
         ended, prefix = self.step_text, self.prefix
         self._end_step(len(last.tokens))
         opening = [self.open_step()]
-        if split.tail_text:  # what the token says after the separator is the next step's
-            opening.append(self._write(self._model.encode(split.tail_text), "sampled"))
+        if split.tail:  # what the token says after the separator is the next step's
+            opening.append(self._write(split.tail, "sampled"))
         return Written(piece=last, ended=ended, prefix=prefix, opening=tuple(opening))
 
     def append(self, token: int) -> Piece:

@@ -10,6 +10,7 @@ from hogwild_agents.ending import Ending
 from hogwild_agents.tweaks import Change, banning, biasing, replacing
 
 if TYPE_CHECKING:
+    from hogwild_agents.models import LanguageModel
     from hogwild_agents.thinking import Thinking
 
 
@@ -79,10 +80,11 @@ def _change(action: act.Ban | act.Bias | act.ChangeSampling, thinking: Thinking)
             return banning(frozenset(action.token_ids) | texts)
         case act.Bias():
             return biasing(
-                {
-                    model.encode(token)[0] if isinstance(token, str) else token: float(value)
-                    for token, value in action.bias.items()
-                }
+                {_token(token, model): float(value) for token, value in action.bias.items()}
             )
         case act.ChangeSampling():
             return replacing(sampling_changes(action))
+
+
+def _token(token: str | int, model: LanguageModel) -> int:
+    return model.encode(token, control="all")[0] if isinstance(token, str) else token

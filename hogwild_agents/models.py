@@ -21,13 +21,8 @@ from hogwild_agents.checkpoint import (
 )
 from hogwild_agents.quantization import Quantization
 from hogwild_agents.rope_scaling import RopeScaling, parse_rope_scaling
-from hogwild_agents.text import (
-    TextStream,
-    banned_while_reasoning,
-    decode,
-    encode_continuation,
-    token_texts,
-)
+from hogwild_agents.spelling import Control, check_tokenizer, encode_continuation
+from hogwild_agents.text import TextStream, anchor, banned_while_reasoning, decode, token_texts
 from hogwild_agents.weights import check_options, read_weights
 
 if TYPE_CHECKING:
@@ -46,23 +41,44 @@ class LanguageModel:
         name: what it was loaded as.
         engine: the engine that runs it.
         tokenizer: its transformers tokenizer.
+
+    Raises:
+        ModelError: the tokenizer cannot write newlines, or the marks around steps.
     """
 
     name: str
     engine: Engine
     tokenizer: Any
 
-    def encode(self, text: str) -> list[int]:
-        """Return ids that add exactly ``text`` to what stands before; no special tokens added."""
-        return encode_continuation(self.tokenizer, text)
+    def __post_init__(self) -> None:
+        check_tokenizer(self.tokenizer, self.name)
+
+    def encode(self, text: str, *, control: Control = "added") -> list[int]:
+        """Return ids that add exactly ``text`` to what stands before; no special tokens added.
+
+        Args:
+            text: what to write.
+            control: which control tokens that the text spells out become these tokens:
+                ``"none"``, for text from outside; ``"added"``, those that models write as they
+                write words (``<think>``), but not the special ones; ``"all"``, for text in the
+                model's own format.
+
+        Raises:
+            UsageError: there is half of a surrogate pair in the text.
+        """
+        return encode_continuation(self.tokenizer, text, control=control)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Return the text of ids, special tokens included."""
+        """Return the text of ids that open a text, special tokens included."""
         return decode(self.tokenizer, ids)
 
-    def text_stream(self) -> TextStream:
-        """Return a new stream that turns ids to text, piece by piece."""
-        return TextStream(self.tokenizer)
+    def text_stream(self, *, continuing: bool = False) -> TextStream:
+        """Return a new stream that turns ids to text, piece by piece.
+
+        Args:
+            continuing: the ids stand behind other text.
+        """
+        return TextStream(self.tokenizer, anchor(self.tokenizer) if continuing else ())
 
     @cached_property
     def stop_ids(self) -> frozenset[int]:

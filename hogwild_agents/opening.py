@@ -27,12 +27,14 @@ class Opening:
     Attributes:
         headings: the text around the steps.
         encode: turns text into token ids.
+        encode_format: does so with text in the model's own format, control tokens included.
         encode_problem: turns a problem into the ids of its whole prompt.
         describe_tools: what a worker is told of its tools; "" if it has none.
     """
 
     headings: Headings
     encode: Encode
+    encode_format: Encode
     encode_problem: Encode
     common: Sequence[int] = ()
     describe_tools: Callable[[Sequence[Tool]], str]
@@ -136,10 +138,10 @@ def introduce(
         board.roles.append(new_block(f"{worker.name}'s public role"))
         view = [*board.problem, *board.roles]
         feeds.append(TickFeed(block=board.roles[-1], tokens=opening.encode(text), view=view))
-    private = opening.headings.introduction(worker.name, worker.role) if worker.role else ""
-    private += opening.describe_tools(worker.tools)
-    if private:
+    role = opening.headings.introduction(worker.name, worker.role) if worker.role else ""
+    tools = opening.describe_tools(worker.tools)
+    if role or tools:
         place.role = new_block(f"{worker.name}'s role")
-        ids = opening.encode(private)
+        ids = [*opening.encode(role), *opening.encode_format(tools)]
         feeds.append(TickFeed(block=place.role, tokens=ids, view=board.opening(place)))
     return feeds

@@ -151,6 +151,7 @@ class Team(Generic[R_co]):
         return Opening(
             headings=self.headings,
             encode=self.model.encode,
+            encode_format=partial(self.model.encode, control="all"),
             encode_problem=self._encode,
             describe_tools=partial(describe_tools, self.model),
             common=self._common,

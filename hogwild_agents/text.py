@@ -1,9 +1,9 @@
-"""Text: tokens in, text out, for any tokenizer, and what a worker may not write.
+"""Text: what tokens say, for any tokenizer, and what a worker may not write.
 
 Nothing here assumes what tokens look like: byte-level, byte fallback, word marks, prefixes, with or
 without the ``tokenizers`` library. What a token adds to a text depends on what stands before it
 (a word mark at the very start is no blank, half a character is none), so it is found by decoding it
-behind a few tokens that came before.
+behind a few tokens that came before. ``spelling.py`` is the way back, from text to tokens.
 """
 
 from __future__ import annotations
@@ -11,14 +11,11 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import takewhile
 from typing import Any, Protocol, cast
 
 _REPLACEMENT = "\ufffd"
 _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 _WINDOW = 32
-_LEADS = ("\n", ".", "a")
 
 
 class Tokenizer(Protocol):
@@ -46,113 +43,76 @@ class Tokenizer(Protocol):
 
 
 def decode(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
-    """Return the text of ids that open a text: special tokens stay, nothing is tidied."""
-    return cast(
-        str,
-        tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False),
-    )
+    """Return the text of ids that open a text: special tokens stay, nothing is tidied.
+
+    It is what the tokenizer's own ``decode`` gives, but where byte tokens (``<0x0A>``) are
+    ill-formed. There each byte that is no part of a character is one U+FFFD, as in SentencePiece;
+    the ``tokenizers`` library gives up the whole run of bytes, with the newlines in it.
+    """
+    text = _decode(tokenizer, ids)
+    if _REPLACEMENT not in text or not any(byte_of(tokenizer, token) for token in ids):
+        return text
+    stream = TextStream(tokenizer)
+    return stream.push(ids) + stream.flush()
 
 
 def decode_continuation(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
     """Return what ids add to a text that stands before them."""
-    return _after(tokenizer, _anchor(tokenizer), ids)
+    before = anchor(tokenizer)
+    base, text = decode(tokenizer, before), decode(tokenizer, [*before, *ids])
+    return text[len(base) :] if text.startswith(base) else decode(tokenizer, ids)
 
 
-def encode_continuation(tokenizer: Tokenizer, text: str) -> list[int]:
-    """Return ids that add exactly ``text`` to what stands before them.
-
-    Some tokenizers put a blank before every text they encode; in the middle of a text it would be
-    one too many. Special tokens are not added, but those spelt out in ``text`` are recognised. If
-    the tokenizer cannot write the text exactly (it lower-cases, say), the ids come near it: they
-    agree with it from its beginning for as long as can be.
-    """
-    best: list[int] = []
-    agreed = -1
-    for ids in _encodings(tokenizer, text):
-        written = decode_continuation(tokenizer, ids)
-        if written == text:
-            return ids
-        same = _agreement(written, text)
-        if same > agreed:
-            best, agreed = ids, same
-    return best
+def anchor(tokenizer: Tokenizer) -> list[int]:
+    """Return a token that can stand before others so that they are not the first, or none."""
+    last = list(tokenizer.encode("a", add_special_tokens=False))[-1:]
+    return last if _decode(tokenizer, last) else []
 
 
-def _agreement(one: str, other: str) -> int:
-    pairs = zip(one, other, strict=False)
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+def byte_of(tokenizer: Tokenizer, token: int) -> bytes:
+    """Return the byte that a byte token such as ``<0x0A>`` stands for; nothing for any other."""
+    found = _BYTE.fullmatch(tokenizer.convert_ids_to_tokens(token) or "")
+    if found is None or _decode(tokenizer, [token]) == found[0]:
+        return b""
+    return bytes.fromhex(found[1])
 
 
-def _encodings(tokenizer: Tokenizer, text: str) -> Iterator[list[int]]:
-    """Yield the ids of a text encoded alone, and then behind one character or another."""
-    yield _encode(tokenizer, text)
-    for lead in _LEADS:
-        before, both = _encode(tokenizer, lead), _encode(tokenizer, lead + text)
-        if both[: len(before)] == before:
-            yield both[len(before) :]
-
-
-@dataclass(frozen=True, slots=True)
-class TokenSplit:
-    """One token, cut in two where a step ends inside it.
-
-    Attributes:
-        head: the ids that write ``head_text``: what to feed to the step that ends.
-        head_text: the text that still belongs to it, the separator included.
-        tail_text: what opens the next step; empty if the token was left whole.
-    """
-
-    head: tuple[int, ...]
-    head_text: str
-    tail_text: str
-
-
-def split_token(tokenizer: Tokenizer, token: int, text: str, index: int) -> TokenSplit:
-    r"""Cut a sampled token where a step ends inside its text.
-
-    A token may hold the separator and more (``".\n\n "``): the step gets other ids that write the
-    text up to the cut, and the rest is given back as text. A token is left whole if nothing
-    follows the cut, or if no ids write its head exactly: because the tokenizer has none, or because
-    the text began with bytes of tokens that are in the cache already.
-
-    Args:
-        tokenizer: the model's.
-        token: the sampled token, not yet fed.
-        text: what the worker's :class:`TextStream` gave for it.
-        index: where in ``text`` the step ends.
-    """
-    head, tail = text[:index], text[index:]
-    if not tail or decode_continuation(tokenizer, [token]) != text:
-        return TokenSplit((token,), text, "")
-    ids = encode_continuation(tokenizer, head)
-    if decode_continuation(tokenizer, ids) != head:
-        return TokenSplit((token,), text, "")
-    return TokenSplit(tuple(ids), head, tail)
+def is_open(data: bytes) -> bool:
+    """Whether some bytes are the beginning of a character, or nothing."""
+    try:
+        return codecs.utf_8_decode(data, "strict", False)[1] == 0
+    except UnicodeDecodeError:
+        return False
 
 
 class TextStream:
     """The text of a growing run of tokens, piece by piece.
 
-    What ``push`` and ``flush`` give, joined, is ``decode`` of all the ids at once, however they
-    were split. A character whose bytes are spread over several tokens comes with the last of them;
-    U+FFFD comes only for bytes that can no longer become a character. The work per token does not
-    grow with the text.
+    What ``push`` and ``flush`` give, joined, is :func:`decode` of all the ids at once, however
+    they were split. Text comes as soon as it stands: of a token that ends in half a character all
+    that is before that. A character whose bytes are spread over several tokens comes with the last
+    of them; U+FFFD comes only for bytes that can no longer become a character. The work per token
+    does not grow with the text.
 
-    One thing is decided otherwise. Where bytes are tokens of their own (``<0x0A>``), the tokenizer
-    turns a whole run of them to U+FFFD as soon as one of them is ill-formed. A stream cannot wait
-    for the end of the run (its bytes may be the ``\\n\\n`` that ends a step), so characters that
-    were complete stay, and only the rest of such a run is U+FFFD.
+    Args:
+        tokenizer: the model's.
+        before: ids that stand before, of whose text nothing is given.
     """
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, before: Sequence[int] = ()) -> None:
         self._tokenizer = tokenizer
-        self._context: list[list[int]] = []  # given out: runs that decode without an open end
-        self._base = ""  # the text of the context alone
-        self._held: list[int] = []  # not given out: the text ends in U+FFFD
-        self._held_text = ""  # the text of context + held
-        self._run: list[int] = []  # bytes of a character that is not complete
-        self._broken = False  # in a run of bytes that is ill-formed
-        self._utf8 = codecs.getincrementaldecoder("utf-8")()
+        self._context = [list(before)] if before else []  # given out: decodes without an open end
+        self._base = _decode(tokenizer, before)  # the text of the context alone
+        self._held: list[int] = []  # the text of context + held ends in U+FFFD
+        self._held_text = self._base  # the text of context + held
+        self._given = len(self._base)  # how much of that is given out
+        self._run: list[int] = []  # byte tokens of a character that is not complete
+        self._bytes = b""  # what they stand for
+
+    @property
+    def held(self) -> tuple[int, ...]:
+        """The last ids, if their text is not complete."""
+        return tuple(self._held or self._run)
 
     def push(self, ids: int | Iterable[int]) -> str:
         """Return the text that these ids add: "" while a character's bytes are open."""
@@ -163,70 +123,84 @@ class TextStream:
         return self._end_run() + self._release()
 
     def _push(self, token: int) -> str:
-        spelling = self._tokenizer.convert_ids_to_tokens(token)
-        if spelling is None:  # an id beyond the vocabulary has no text
-            return ""
-        byte = _BYTE.fullmatch(spelling)
-        if byte and decode(self._tokenizer, [token]) != spelling:
-            return self._release() + self._push_byte(token, bytes.fromhex(byte[1]))
+        if self._tokenizer.convert_ids_to_tokens(token) is None:
+            return ""  # an id beyond the vocabulary has no text
+        byte = byte_of(self._tokenizer, token)
+        if byte:
+            return self._release() + self._push_byte(token, byte)
         return self._end_run() + self._push_text(token)
 
     def _push_byte(self, token: int, byte: bytes) -> str:
-        if self._broken:
-            return _REPLACEMENT
         self._run.append(token)
-        try:
-            complete = self._utf8.decode(byte)
-        except UnicodeDecodeError:
-            self._broken = True
-            return self._break_run()
-        return self._give(self._run) if complete else ""
-
-    def _end_run(self) -> str:
-        text = self._break_run() if self._run else ""
-        self._broken = False
+        self._bytes += byte
+        text = ""
+        while not is_open(self._bytes):
+            if _is_whole(self._bytes):
+                run, self._run, self._bytes = self._run, [], b""
+                return text + self._give(run)
+            text += self._drop_byte()
         return text
 
-    def _break_run(self) -> str:
-        run, self._run = self._run, []
-        self._utf8.reset()
-        whole, base = self._behind(run), self._base
-        self._context, self._base = [run], decode(self._tokenizer, run)
-        return whole[len(base) :] if whole.startswith(base) else _REPLACEMENT * len(run)
+    def _end_run(self) -> str:
+        return "".join(self._drop_byte() for _ in self._bytes)
+
+    def _drop_byte(self) -> str:
+        """Give out a byte that is no character; it stands in no context, where it would do harm."""
+        del self._run[0]
+        self._bytes = self._bytes[1:]
+        if not self._context:  # but it does keep the next token from being the first of all
+            self._settle([anchor(self._tokenizer)])
+        return _REPLACEMENT
 
     def _push_text(self, token: int) -> str:
-        held, before = self._held, self._held_text
-        self._held = [*held, token]
-        self._held_text = self._behind(self._held)
-        open_end = self._held_text.endswith(_REPLACEMENT)
-        if not open_end and self._held_text.startswith(self._base):
-            return self._release()
-        alone = self._behind([token])
-        own = alone[len(self._base) :]
-        # A token that goes on with the bytes before it adds less than it does alone.
-        if held and own and self._held_text == before + own:
-            self._held, self._held_text = [token], alone
-            return before[len(self._base) :]
-        return self._release() if len(self._held) == _WINDOW else ""
+        held = [*self._held, token]
+        text = self._behind(held)
+        if text.startswith(self._base):
+            own = self._behind([token])[len(self._base) :] if self._held else ""
+            # A token that goes on with the bytes before it adds less than it does alone.
+            if own and text == self._held_text + own and text.endswith(_REPLACEMENT):
+                before, self._held, self._held_text = self._held_text[self._given :], [], self._base
+                self._given = len(self._base)
+                return before + self._push_text(token)
+            whole = text.rstrip(_REPLACEMENT)
+            if whole == text:
+                self._held = held
+                return self._release()
+            piece, self._given = whole[self._given :], max(self._given, len(whole))
+        else:
+            piece = ""
+        self._held, self._held_text = held, text
+        return piece if len(held) < _WINDOW else piece + self._release()
 
     def _release(self) -> str:
         held, self._held = self._held, []
         return self._give(held) if held else ""
 
     def _give(self, ids: list[int]) -> str:
-        """Return the text of ids behind the context, and make them the context."""
-        text = self._behind(ids)[len(self._base) :]
+        """Return what is not given out of the text of ids behind the context; make them that."""
+        text = self._behind(ids)[self._given :]
         runs, width = [*self._context, ids], 1
-        self._run = []
         # A context without text would not keep the next token from being the first of all.
-        while not (base := decode(self._tokenizer, _flat(runs[-width:]))) and width < _WINDOW:
+        while not _decode(self._tokenizer, _flat(runs[-width:])) and width < _WINDOW:
             width *= 2
-        self._context, self._base = runs[-width:], base
+        self._settle(runs[-width:])
         return text
+
+    def _settle(self, runs: list[list[int]]) -> None:
+        """Go on behind some runs of ids, all of whose text is given out."""
+        self._context, self._base = runs, _decode(self._tokenizer, _flat(runs))
+        self._held_text, self._given = self._base, len(self._base)
 
     def _behind(self, ids: list[int]) -> str:
         """Return the text of the context and some ids."""
-        return decode(self._tokenizer, _flat([*self._context, ids]))
+        return _decode(self._tokenizer, _flat([*self._context, ids]))
+
+
+def _is_whole(data: bytes) -> bool:
+    try:
+        return bool(data.decode())
+    except UnicodeDecodeError:
+        return False
 
 
 def _flat(runs: list[list[int]]) -> list[int]:
@@ -260,10 +234,10 @@ def banned_while_reasoning(
 
 def token_texts(tokenizer: Tokenizer) -> Iterator[tuple[int, str]]:
     """Yield every token of the vocabulary with what it adds in the middle of a text."""
-    anchor = _anchor(tokenizer)
-    base = decode(tokenizer, anchor)
+    before = anchor(tokenizer)
+    base = decode(tokenizer, before)
     ids = sorted(set(tokenizer.get_vocab().values()))
-    behind = _decode_each(tokenizer, [[*anchor, token] for token in ids])
+    behind = _decode_each(tokenizer, [[*before, token] for token in ids])
     for token, text in zip(ids, behind, strict=True):
         yield token, text[len(base) :] if text.startswith(base) else decode(tokenizer, [token])
 
@@ -276,16 +250,8 @@ def _decode_each(tokenizer: Tokenizer, runs: list[list[int]]) -> list[str]:
     return cast(list[str], backend.decode_batch(runs, skip_special_tokens=False))
 
 
-def _anchor(tokenizer: Tokenizer) -> list[int]:
-    """Return a token that can stand before others so that they are not the first, or none."""
-    last = _encode(tokenizer, "a")[-1:]
-    return last if decode(tokenizer, last) else []
-
-
-def _after(tokenizer: Tokenizer, before: list[int], ids: Sequence[int]) -> str:
-    base, text = decode(tokenizer, before), decode(tokenizer, [*before, *ids])
-    return text[len(base) :] if text.startswith(base) else decode(tokenizer, ids)
-
-
-def _encode(tokenizer: Tokenizer, text: str) -> list[int]:
-    return list(tokenizer.encode(text, add_special_tokens=False))
+def _decode(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
+    return cast(
+        str,
+        tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False),
+    )

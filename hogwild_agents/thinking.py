@@ -42,6 +42,8 @@ from hogwild_agents.probing import Asking, Verdict
 from hogwild_agents.record import Record
 from hogwild_agents.result import Step
 from hogwild_agents.share import Share
+from hogwild_agents.spelling import Control
+from hogwild_agents.text import decode_continuation
 from hogwild_agents.tool_use import ToolUse
 from hogwild_agents.worker import Token, Worker
 
@@ -308,9 +310,9 @@ class Thinking:
             top=sampled.top,
         )
 
-    async def write_forced(self, desk: Desk, text: str) -> None:
+    async def write_forced(self, desk: Desk, text: str, control: Control) -> None:
         """Append text that the model did not choose, and tell everybody."""
-        await self.emit(self.written(desk, desk.draft.force(text)))
+        await self.emit(self.written(desk, desk.draft.force(text, control=control)))
 
     async def empty_inbox(self, desk: Desk) -> None:
         """Write what policies had a worker say, now that all before it stands.
@@ -523,8 +525,9 @@ class Thinking:
     def _speech(self, text: str, speaker: str, step: int) -> Speech:
         prefix = self._team.headings.opening(speaker, step)
         whole = f"{prefix}{text.strip()}{SEPARATOR}"
-        tokens = tuple(self.model.encode(whole))
-        return Speech(step=step, tokens=tokens, text=whole, prefix=prefix)
+        tokens = tuple(self.model.encode(whole, control="none"))
+        written = decode_continuation(self.model.tokenizer, tokens)
+        return Speech(step=step, tokens=tokens, text=written, prefix=prefix)
 
     def _spoke(self, speaker: str, speech: Speech) -> list[ev.Event]:
         tick, text, prefix = self.clock.ticks, speech.text, speech.prefix

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hogwild_agents.chat import THINK, THINK_END
+from hogwild_agents.spelling import THINK, THINK_END
 from hogwild_agents.tool_calls import CallScanner, write_call
 from hogwild_agents.tool_syntax import PLAIN, SYNTAXES, Syntax, behind, read_call
 from hogwild_agents.tools import Tool, ToolCall

@@ -7,7 +7,6 @@ written. For this one token the end of a turn is allowed, as models end a messag
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -15,8 +14,8 @@ from hogwild_agents.layouts import Headings
 from hogwild_agents.log import get_logger
 from hogwild_agents.models import LanguageModel
 from hogwild_agents.text import decode_continuation
-from hogwild_agents.tool_calls import CallScanner, Text, write_results
-from hogwild_agents.tool_formats import ToolFormat, control_tokens, describe, find_format
+from hogwild_agents.tool_calls import CallScanner, write_results
+from hogwild_agents.tool_formats import ToolFormat, describe, find_format
 from hogwild_agents.tools import Tool, ToolCall, call_tools
 
 if TYPE_CHECKING:
@@ -111,23 +110,10 @@ class ToolUse:
         failed = [result.name for result in results if result.failed]
         _log.info("tools done", worker=worker.name, failed=failed)
         for text in write_results(results, worker.step_text, self._format.frame):
-            for piece in self._pieces(text):
-                await worker.desk.force(piece)
+            await worker.desk.force(text.text, control="none" if text.quoted else "all")
         self._scanner = CallScanner(self._format.syntax)
         self._seen, self._step = len(worker.text), worker.step
         await worker.flush()
-
-    def _pieces(self, text: Text) -> list[str]:
-        """Cut a text from outside so that no control token can arise from it."""
-        if not text.quoted:
-            return [text.text]
-        pattern = re.compile("|".join(map(re.escape, control_tokens(self._model.tokenizer))))
-        pieces, rest = [], text.text
-        while found := pattern.search(rest):
-            cut = found.start() + 1
-            pieces.append(rest[:cut])
-            rest = rest[cut:]
-        return [*pieces, rest] if rest else pieces
 
 
 def format_of(model: LanguageModel) -> ToolFormat:

@@ -13,10 +13,11 @@ from torch import Tensor
 
 from hogwild_agents.engine import Engine, Feed
 from hogwild_agents.models import LanguageModel
+from hogwild_agents.spelling import encode_continuation
 from hogwild_agents.testing.script import Odds, Reply, Script, Scripts
 from hogwild_agents.testing.tiny import build_network
 from hogwild_agents.testing.tokenizer import ByteTokenizer
-from hogwild_agents.text import banned_while_reasoning, decode, encode_continuation
+from hogwild_agents.text import banned_while_reasoning, decode
 
 _NEVER = -1e4
 """The log-probability of what a script leaves no room for; sampling parameters cannot lift it."""

@@ -9,8 +9,9 @@ from hypothesis import given, strategies as st
 from transformers import AutoTokenizer
 
 from hogwild_agents.chat import encode_prompt, opens_think
+from hogwild_agents.spelling import encode_continuation
 from hogwild_agents.testing import ByteTokenizer
-from hogwild_agents.text import TextStream, decode, encode_continuation
+from hogwild_agents.text import TextStream, decode
 
 TOKENIZER = ByteTokenizer()
 CONTROL = ("<|end|>", "<|system|>", "<|user|>", "<|assistant|>", "<think>", "</think>")

@@ -1,8 +1,10 @@
-"""One small tokenizer of each kind that real models have, trained on the spot."""
+"""One small tokenizer of each kind that real models have, trained on the spot.
+
+These are built from parts; ``families.py`` has those that transformers makes.
+"""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -10,13 +12,8 @@ from typing import Any
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-CORPUS = [
-    "Alice says hello to Bob. Bob says hello to Alice.\n\nThen both think.\n\n",
-    "**Alice [1]:** 7 + 1 = 8.\n\n### Past steps\n\n**Bob [2]:** No! Why?\n\n\nSo it is.\n\n",
-    "Größe, naïve, 你好。\n\n今天天气。 日本語。 привет мир. 💔🙂👩‍🚀",
-    "print('a')  # note\n## Title\n    indented\n\n\n\nend.\n\n*** a\tb",
-] * 3
-SPECIAL = ["<unk>", "<s>", "</s>"]
+from tests.text.corpus import CORPUS, SPECIAL, train_bpe, with_bytes
+from tests.text.families import FAMILIES
 
 
 def byte_level(*, cut: str | None, size: int = 420) -> PreTrainedTokenizerFast:
@@ -33,23 +30,8 @@ def byte_level(*, cut: str | None, size: int = 420) -> PreTrainedTokenizerFast:
         split = pre_tokenizers.Split(Regex(cut), behavior="isolated")
         tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, whole])
     tokenizer.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=size, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False
-    )
-    tokenizer.train_from_iterator(CORPUS, trainer)
+    train_bpe(tokenizer, CORPUS, size, pre_tokenizers.ByteLevel.alphabet())
     return wrap(tokenizer)
-
-
-def with_bytes(tokenizer: Tokenizer) -> Tokenizer:
-    """The same BPE tokenizer, with the 256 byte tokens of a byte fallback in its vocabulary."""
-    state = json.loads(tokenizer.to_str())
-    vocabulary = state["model"]["vocab"]
-    for byte in range(256):
-        vocabulary[f"<0x{byte:02X}>"] = len(vocabulary)
-    state["model"]["byte_fallback"] = True
-    state["model"]["unk_token"] = "<unk>"
-    return Tokenizer.from_str(json.dumps(state))
 
 
 def sentencepiece_bpe(*, prefix: bool) -> PreTrainedTokenizerFast:
@@ -61,8 +43,7 @@ def sentencepiece_bpe(*, prefix: bool) -> PreTrainedTokenizerFast:
     texts = [text.replace("\n", " ").replace("💔", " ") for text in CORPUS]
     tokenizer.normalizer = normalizers.Replace(" ", "▁")
     tokenizer.pre_tokenizer = pre_tokenizers.Split("▁", behavior="merged_with_next")
-    trainer = trainers.BpeTrainer(vocab_size=220, special_tokens=SPECIAL, show_progress=False)
-    tokenizer.train_from_iterator(texts, trainer)
+    train_bpe(tokenizer, texts, 220)
     tokenizer = with_bytes(tokenizer)
     chain: list[Any] = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
     if prefix:
@@ -171,6 +152,25 @@ def python_pieces() -> list[bytes]:
     return [*(bytes([byte]) for byte in range(256)), *joined]
 
 
+def letters_of(data: bytes) -> list[str]:
+    """The letters by which byte-level vocabularies spell bytes."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [byte for byte in range(256) if byte not in printable]
+    letters = {byte: chr(256 + index) for index, byte in enumerate(others)}
+    return [letters.get(byte, chr(byte)) for byte in data]
+
+
+def long_tokens(*pieces: bytes) -> tuple[Any, list[int]]:
+    """A byte-level tokenizer of single bytes that has some tokens more, and their ids."""
+    spelt = ["".join(letters_of(piece)) for piece in pieces]
+    pieces_of_all = [*letters_of(bytes(range(256))), *spelt]
+    vocabulary = {letter: index for index, letter in enumerate(dict.fromkeys(pieces_of_all))}
+    backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    backend.decoder = decoders.ByteLevel()
+    return wrap(backend), [vocabulary[spelling] for spelling in spelt]
+
+
 def wrap(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
     untyped: Any = PreTrainedTokenizerFast
     made: PreTrainedTokenizerFast = untyped(
@@ -195,9 +195,14 @@ MAKERS: dict[str, Callable[[], PreTrainedTokenizerBase]] = {
     "whole words": whole_words,
     "python": lambda: PythonTokenizer(python_pieces()),
     "python, stripping": lambda: StrippingTokenizer(python_pieces()),
+    **FAMILIES,
 }
 KINDS = tuple(MAKERS)
-ANY_TEXT = tuple(k for k in KINDS if k.startswith(("byte level", "sentencepiece")) or k == "python")
+ANY_TEXT = tuple(
+    kind
+    for kind in KINDS
+    if kind in FAMILIES or kind.startswith(("byte level", "sentencepiece")) or kind == "python"
+)
 """Those that can write any text exactly."""
 
 

@@ -24,6 +24,7 @@ from hogwild_agents import weights
 from hogwild_agents.engine import Engine, SamplingParams
 from hogwild_agents.errors import ClosedError, ConfigError, ModelError, UnsupportedModelError
 from hogwild_agents.models import LanguageModel, LoadProgress, load_model
+from tests.text.families import LOSSY
 from tests.text.kinds import tokenizer_of
 
 CHAT = "{% for m in messages %}{{ m.content }}{% endfor %}"
@@ -254,6 +255,11 @@ def run_code(folder: Path) -> None:
     (folder / "mine.py").write_text("raise SystemExit('it was run')")
 
 
+def lose_newlines(folder: Path) -> None:
+    remove("tokenizer.json", "tokenizer_config.json", "model.safetensors")(folder)
+    LOSSY["t5"]().save_pretrained(folder)
+
+
 WRONG: dict[str, tuple[Callable[[Path], None], str]] = {
     "no config": (remove("config.json"), "has no config.json"),
     "config cut short": (cut("config.json", 40), "config.json' is broken"),
@@ -267,6 +273,7 @@ WRONG: dict[str, tuple[Callable[[Path], None], str]] = {
     "tokenizer cut short": (cut("tokenizer.json", 500), "tokenizer of"),
     "tokenizer of words": (write("tokenizer.json", "hello"), "tokenizer of"),
     "tokenizer config cut short": (cut("tokenizer_config.json", 20), "tokenizer of"),
+    "tokenizer without newlines": (lose_newlines, r"tokenizer of .* cannot write '\\n'"),
     "no weights": (remove("model.safetensors"), "has no weights"),
     "empty weights": (cut("model.safetensors", 0), "broken or cut short"),
     "weights without head": (cut("model.safetensors", 100), "broken or cut short"),

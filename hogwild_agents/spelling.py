@@ -1,0 +1,299 @@
+r"""Spelling: ids that write a text exactly, for any tokenizer.
+
+Some tokenizers put a blank before every text that they encode, drop one, compose characters, or
+take ``</s>`` in a text for the end of it. So ids count for what they add behind other text, and
+where a tokenizer changes a text, the text is cut until each part comes out as it is; in the end
+a character is written by its bytes.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, takewhile
+from typing import Any, Literal, TypeAlias
+
+from hogwild_agents.errors import ModelError, UsageError
+from hogwild_agents.text import TextStream, Tokenizer, anchor, byte_of, decode_continuation, is_open
+
+Control: TypeAlias = Literal["none", "added", "all"]
+"""Which control tokens that a text spells out become these tokens; the others are plain text.
+
+``"none"`` is for text from outside. ``"added"`` are those that models write as they write words
+(``<think>``, ``<tool_call>``), without the special ones (``<s>``, ``<|im_end|>``). ``"all"`` is for
+text in the model's own format.
+"""
+
+THINK, THINK_END = "<think>", "</think>"
+
+_EXACT = math.inf
+_CONTINUING = bytes(range(0x80, 0xC0))
+_LEADS = ("\n", ".", "a")
+_SHORT = 48  # characters: longer texts are cut at blanks first
+_PROBES = ("\n", "\n\n", "### Past steps\n\n", "**A [1]:** ", " <...>\n\n")
+
+
+def encode_continuation(tokenizer: Tokenizer, text: str, *, control: Control = "all") -> list[int]:
+    """Return ids that add exactly ``text`` to what stands before them; no special tokens are added.
+
+    If the tokenizer cannot write the text exactly (it lower-cases, say), the ids come near it.
+
+    Raises:
+        UsageError: there is half of a surrogate pair in the text.
+    """
+    check_characters(text)
+    return _Speller(tokenizer, control).spell(text)
+
+
+def check_characters(text: str) -> None:
+    """Check that a text can be written at all.
+
+    Raises:
+        UsageError: there is half of a surrogate pair in it.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        short = text if len(text) <= 60 else f"{text[:57]}..."
+        raise UsageError(
+            f"The text {short!r} has half of a surrogate pair ({text[error.start]!r}), which is no "
+            "character: take it out."
+        ) from None
+
+
+def control_tokens(tokenizer: Tokenizer, control: Control = "none") -> dict[str, int]:
+    """Return the tokens that are plain text if a text spells them out, by their spelling."""
+    if control == "all":
+        return {}
+    added: Mapping[int, Any] = getattr(tokenizer, "added_tokens_decoder", {})
+    template = getattr(tokenizer, "chat_template", None) or ""
+    template = " ".join(template.values()) if isinstance(template, Mapping) else str(template)
+    return {
+        token.content: number
+        for number, token in added.items()
+        if token.content
+        and (token.special or (control == "none" and _is_mark(token.content, template)))
+    }
+
+
+def _is_mark(spelling: str, template: str) -> bool:
+    """Whether an added token belongs to the format of conversations, and is no mere word."""
+    if spelling in (THINK, THINK_END) or spelling.startswith("<|"):
+        return True
+    return spelling in template and not spelling.isspace()
+
+
+def check_tokenizer(tokenizer: Tokenizer, name: str) -> None:
+    """Check that a tokenizer can write what stands around steps.
+
+    Raises:
+        ModelError: it cannot.
+    """
+    for text in _PROBES:
+        written = decode_continuation(tokenizer, encode_continuation(tokenizer, text))
+        if written != text:
+            raise ModelError(
+                f"The tokenizer of {name!r} cannot write {text!r}: it comes out as {written!r}, "
+                "and steps could not be told apart; use a model whose tokenizer keeps newlines, "
+                "blanks and marks."
+            )
+
+
+class _Speller:
+    """Writes texts.
+
+    Args:
+        tokenizer: the model's.
+        control: which control tokens are recognised.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, control: Control) -> None:
+        self._tokenizer = tokenizer
+        marks = control_tokens(tokenizer, control)
+        longest_first = sorted(marks, key=len, reverse=True)
+        self._marks = re.compile("|".join(map(re.escape, longest_first))) if marks else None
+        self._plain = frozenset(marks.values())
+        self._bytes: Sequence[int | None] | None = None
+
+    def spell(self, text: str) -> list[int]:
+        """Return the ids of a text."""
+        return list(chain.from_iterable(map(self._write, self._cut_marks(text))))
+
+    def _cut_marks(self, text: str) -> Iterator[str]:
+        """Cut every control token that is to be plain text behind its first character."""
+        start = begin = 0
+        while self._marks is not None and (found := self._marks.search(text, begin)):
+            begin = found.start() + 1
+            yield text[start:begin]
+            start = begin
+        if start < len(text):
+            yield text[start:]
+
+    def spell_bytes(self, data: bytes) -> list[int] | None:
+        """Return ids for a part of a text that begins or ends inside a character, if there are."""
+        begin = len(data) - len(data.lstrip(_CONTINUING))
+        end = len(data) - len(_open_end(data[begin:]))
+        try:
+            text = data[begin:end].decode()
+        except UnicodeDecodeError:
+            return None
+        first, last = (self._write_bytes(part) for part in (data[:begin], data[end:]))
+        if len(first) + len(last) < begin + len(data) - end:
+            return None
+        return [*first, *self.spell(text), *last]
+
+    def _write(self, text: str) -> list[int]:
+        best, agreed = self._nearest(text)
+        if agreed == _EXACT:
+            return best
+        if len(text) == 1:
+            parts = self._write_bytes(text.encode())
+        else:
+            cut = _cut(text, agreed)
+            parts = self._write(text[:cut]) + self._write(text[cut:])
+        return parts if self._agreement(parts, text) > agreed else best
+
+    def _nearest(self, text: str) -> tuple[list[int], float]:
+        """Return the ids of a text that come nearest to it, and for how long they agree with it."""
+        best: list[int] = []
+        most = -1.0
+        for ids in self._attempts(text):
+            agreed = self._agreement(ids, text)
+            if agreed > most:
+                best, most = ids, agreed
+            if agreed == _EXACT:
+                break
+        return best, most
+
+    def _attempts(self, text: str) -> Iterator[list[int]]:
+        """Yield the ids of a text encoded alone, and then behind one character or another."""
+        yield self._encode(text)
+        for lead in _LEADS:
+            before, both = self._encode(lead), self._encode(lead + text)
+            if both[: len(before)] == before:
+                yield both[len(before) :]
+
+    def _encode(self, text: str) -> list[int]:
+        return list(self._tokenizer.encode(text, add_special_tokens=False))
+
+    def _agreement(self, ids: Sequence[int], text: str) -> float:
+        """Return how many characters of a text some ids write before they write another one."""
+        if not self._plain.isdisjoint(ids):
+            return -1
+        written = decode_continuation(self._tokenizer, ids)
+        if written == text:
+            return _EXACT
+        pairs = zip(written, text, strict=False)
+        return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+    def _write_bytes(self, data: bytes) -> list[int]:
+        """Return one id for each byte, or none if there are no such tokens."""
+        if self._bytes is None:
+            self._bytes = _byte_tokens(self._tokenizer)
+        found = [self._bytes[byte] for byte in data]
+        return [] if None in found else [token for token in found if token is not None]
+
+
+def _cut(text: str, agreed: float) -> int:
+    """Return where to cut a text: a long one at a blank, a short one where it came out wrong."""
+    middle = len(text) // 2
+    if len(text) > _SHORT:
+        blank = text.rfind(" ", 1, middle + 1)
+        return blank if blank > 0 else middle
+    return int(agreed) if 0 < agreed < len(text) else middle
+
+
+# -- bytes
+
+
+def _byte_tokens(tokenizer: Tokenizer) -> list[int | None]:
+    """Return the token of each byte, where there is one."""
+    vocabulary = tokenizer.get_vocab()
+    tokens = [vocabulary.get(f"<0x{byte:02X}>") for byte in range(256)]
+    if all(token is None for token in tokens):
+        tokens = [vocabulary.get(letter) for letter in _letters()]
+    return tokens
+
+
+def _letters() -> list[str]:
+    """Return the letter that stands for each byte in byte-level vocabularies."""
+    printable = {*range(33, 127), *range(161, 173), *range(174, 256)}
+    others = (byte for byte in range(256) if byte not in printable)
+    stand_ins = {byte: chr(256 + index) for index, byte in enumerate(others)}
+    return [stand_ins.get(byte, chr(byte)) for byte in range(256)]
+
+
+def _bytes_of(tokenizer: Tokenizer, token: int) -> bytes | None:
+    """Return the bytes that a token stands for, or None if they cannot be told."""
+    byte = byte_of(tokenizer, token)
+    if byte:
+        return byte
+    text = decode_continuation(tokenizer, [token])
+    if "\ufffd" not in text:
+        return text.encode()
+    values = {letter: byte for byte, letter in enumerate(_letters())}
+    found = [values.get(letter) for letter in tokenizer.convert_ids_to_tokens(token)]
+    if None in found:
+        return None
+    data = bytes(value for value in found if value is not None)
+    return data if data.decode(errors="replace") == text else None
+
+
+def _open_end(data: bytes) -> bytes:
+    """Return the bytes at the end that may become a character yet."""
+    return next((data[-n:] for n in (3, 2, 1) if len(data) >= n and is_open(data[-n:])), b"")
+
+
+# -- where a step ends inside a token
+
+
+@dataclass(frozen=True, slots=True)
+class TokenSplit:
+    """One token, cut in two where a step ends inside it.
+
+    Attributes:
+        head: the ids that write ``head_text``: what to feed to the step that ends.
+        head_text: the text that still belongs to it, the separator included.
+        tail: the ids of what opens the next step; empty if the token was left whole.
+    """
+
+    head: tuple[int, ...]
+    head_text: str
+    tail: tuple[int, ...] = ()
+
+
+def split_token(
+    tokenizer: Tokenizer, token: int, text: str, index: int, *, before: Sequence[int] = ()
+) -> TokenSplit:
+    r"""Cut a sampled token where a step ends inside its text.
+
+    A token may hold the separator and more (``".\n\nThen"``, or ``"\n\n"`` and the first byte of a
+    character): the step gets other ids that write the text up to the cut, and the rest is given
+    back as ids. A token is left whole if nothing follows the cut, or if there are no such ids.
+
+    Args:
+        tokenizer: the model's.
+        token: the sampled token, not yet fed.
+        text: what the worker's :class:`TextStream` gave for it.
+        index: where in ``text`` the step ends.
+        before: what that stream held before the token: the bytes of a character that it goes on
+            with.
+    """
+    whole = TokenSplit((token,), text)
+    known = [_bytes_of(tokenizer, one) for one in (*before, token)]
+    *earlier, own = [data for data in known if data is not None] or [b""]
+    carried = _open_end(b"".join(earlier))
+    data, end = carried + own, len(text[:index].encode())
+    if None in known or end == len(data) or not data.startswith(text.encode()):
+        return whole
+    speller = _Speller(tokenizer, "none")
+    head, tail = (speller.spell_bytes(part) for part in (data[len(carried) : end], data[end:]))
+    if head is None or tail is None:
+        return whole
+    old, new = (TextStream(tokenizer, anchor(tokenizer)) for _ in range(2))
+    old.push(before)
+    if old.push(head) != text[:index] or old.held or new.push(tail) != text[index:]:
+        return whole
+    return TokenSplit(tuple(head), text[:index], tuple(tail))
