@@ -118,6 +118,7 @@ def _run(
     quiet: opt.Quiet = False,
     as_json: opt.AsJson = False,
     plain: opt.Plain = False,
+    pace: opt.Pace = None,
 ) -> int:
     """Let a team solve a problem.
 
@@ -152,7 +153,8 @@ def _run(
 
     from hogwild_agents.cli import run
 
-    return run.run(settings, run.Output(quiet=quiet, as_json=as_json, plain=plain))
+    output = run.Output(quiet=quiet, as_json=as_json, plain=plain, pace=pace)
+    return run.run(settings, output)
 
 
 def _read_problem(problem: str | None, file: Path | None) -> str | None:

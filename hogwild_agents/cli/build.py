@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from logging import ERROR
@@ -96,16 +96,20 @@ def loaded(config: RunConfig, *, quiet: bool) -> Iterator[LanguageModel]:
 
 
 def build_team(
-    config: RunConfig, model: LanguageModel, *, coordinator: CacheCoordinator | None = None
+    config: RunConfig,
+    model: LanguageModel,
+    *,
+    watchers: Iterable[Policy] = (),
+    coordinator: CacheCoordinator | None = None,
 ) -> Team:
-    """Return the team that a config describes."""
+    """Return the team that a config describes, with these policies besides."""
     from hogwild_agents import Limits, Team, Worker
 
     return Team(
         model,
         workers=[Worker(worker.name, role=worker.role) for worker in config.team],
         layout=config.layout,
-        policies=build_policies(config),
+        policies=[*build_policies(config), *watchers],
         prompt=config.prompt,
         limits=Limits(ticks=config.budget),
         sampling=model.sampling.replace(**config.sampling),

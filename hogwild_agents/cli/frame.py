@@ -24,7 +24,7 @@ from hogwild_agents.cli.lines import (
     rule,
     used,
 )
-from hogwild_agents.cli.record import Record, StepRecord, WorkerRecord, printable
+from hogwild_agents.cli.record import Record, StepRecord, WorkerRecord, printable, speed
 from hogwild_agents.cli.wrap import GrowingText
 from hogwild_agents.events import Source
 
@@ -65,11 +65,13 @@ class Title:
         command: what the view belongs to.
         facts: shown on the right, such as the model's name.
         budget: how many ticks there may be; None if that is not known.
+        pace: how many ticks a second there may be; None for no bound.
     """
 
     command: str = "hogwild"
     facts: tuple[str, ...] = ()
     budget: int | None = None
+    pace: float | None = None
 
 
 class Frame:
@@ -122,7 +124,7 @@ class Frame:
         facts = [
             f"tick {record.tick:,}{budget}",
             f"{record.tokens:,} tokens",
-            f"{record.tokens_per_second:,.0f} tokens/s",
+            speed(record, self._title.pace),
             clock(record.seconds),
         ]
         legend = Text("sampled ", STYLES["sampled"])

@@ -15,7 +15,7 @@ from hogwild_agents.events import Event
 
 __all__ = ["LiveView"]
 
-SUMMARY = 7
+SUMMARY = 8
 """Lines of the answer's panel and the prompt of the shell, below the last frame."""
 LEAST = 16
 """Lines that the last frame may take, even if the terminal has to scroll."""
@@ -36,6 +36,7 @@ class LiveView:
         self.broken = False
         self._console = console
         self._frame = Frame(self.record, title)
+        self._pace = title.pace
         self._live = Live(
             get_renderable=self._render, console=console, screen=True, auto_refresh=False
         )
@@ -79,7 +80,7 @@ class LiveView:
 
     def conclude(self) -> None:
         """Print what the run came to, below the last frame."""
-        self._console.print(closing(self.record))
+        self._console.print(closing(self.record, self._pace))
 
     def _render(self) -> RenderableType:
         width, height = self._console.size

@@ -119,6 +119,16 @@ Save = Annotated[
 Quiet = Annotated[bool, _option(OUTPUT, "Only the answer.", FLAG, "--quiet", "-q")]
 AsJson = Annotated[bool, _option(OUTPUT, "The result as one JSON object.", FLAG, "--json")]
 Plain = Annotated[bool, _option(OUTPUT, "Lines instead of the live view.", FLAG, "--plain")]
+Pace = Annotated[
+    float | None,
+    typer.Option(
+        "--pace",
+        metavar="TICKS",
+        min=0.1,
+        help="In the live view, at most so many a second. Default: as fast as it goes.",
+        rich_help_panel=OUTPUT,
+    ),
+]
 
 Transcript = Annotated[
     Path, typer.Argument(metavar="TRANSCRIPT", help="What hogwild run --save has written.")

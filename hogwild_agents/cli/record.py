@@ -38,7 +38,7 @@ from hogwild_agents.events import (
     WorkerLeft,
 )
 
-__all__ = ["Record", "Span", "StepRecord", "WorkerRecord", "printable"]
+__all__ = ["Record", "Span", "StepRecord", "WorkerRecord", "printable", "speed"]
 
 RATE_SECONDS = 2.0
 """Over how long tokens per second are averaged."""
@@ -204,6 +204,13 @@ class Record:
         self.ended = event
         self.tick, self.tokens = event.result.ticks, event.result.tokens
         self.seconds = event.result.seconds
+
+
+def speed(record: Record, pace: float | None) -> str:
+    """Return how fast a run goes, or what holds it up: a pace in ticks a second."""
+    if pace is not None:
+        return f"at most {pace:g} ticks/s"
+    return f"{record.tokens_per_second:,.0f} tokens/s"
 
 
 def _describe(policy: str, action: Action) -> str:

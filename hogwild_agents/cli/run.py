@@ -19,7 +19,7 @@ from hogwild_agents.config import RunConfig
 from hogwild_agents.errors import ConfigError, HogwildError, ProblemError
 
 if TYPE_CHECKING:
-    from hogwild_agents import Run, RunResult
+    from hogwild_agents import Policy, Run, RunResult
 
 FRAMES_PER_SECOND = 12
 INTERRUPTED = 130
@@ -35,15 +35,22 @@ class Output:
         quiet: the answer alone.
         as_json: one JSON object.
         plain: lines, also on a terminal.
+        pace: the most ticks a second in the live view; None for no such bound.
     """
 
     quiet: bool = False
     as_json: bool = False
     plain: bool = False
+    pace: float | None = None
 
     def __post_init__(self) -> None:
         if self.quiet and self.as_json:
             raise ConfigError("--quiet and --json exclude each other: leave one of them out.")
+        if self.pace is not None and (self.quiet or self.as_json or self.plain):
+            raise ConfigError(
+                "--pace is for the live view, which --quiet, --json and --plain do without: leave "
+                "one of them out."
+            )
 
 
 # -- the command
@@ -59,9 +66,9 @@ def run(config: RunConfig, output: Output) -> int:
     check_policies(config)
     check_prompt(config)
     check_place(config.save)
+    view = choose_view(config, output)
     with loaded(config, quiet=output.quiet) as model:
-        team = build_team(config, model)
-        view = choose_view(config, output)
+        team = build_team(config, model, watchers=watchers(view, output))
         task = team.start(problem, on_event=view.handle, transcript=config.save)
         if config.model == "bundled" and not output.quiet:
             _warn_of_language(problem)
@@ -81,6 +88,16 @@ def run(config: RunConfig, output: Output) -> int:
     if result.reason in STOPS:
         return STOPS[result.reason]
     return 0 if result.answer is not None else NO_ANSWER
+
+
+def watchers(view: View, output: Output) -> list[Policy]:
+    """Return what slows the run down, where somebody watches it."""
+    from hogwild_agents.cli.live import LiveView
+    from hogwild_agents.cli.pace import Pace
+
+    if output.pace is None or not isinstance(view, LiveView):
+        return []
+    return [Pace(output.pace)]
 
 
 def _problem(config: RunConfig) -> str:
@@ -139,10 +156,12 @@ def choose_view(config: RunConfig, output: Output) -> View:
     facts = (config.model, config.layout, f"seed {config.seed}")
     if output.quiet or output.as_json:
         return SilentView(Progress(quiet=output.quiet))
-    return terminal_view(facts, config.budget, plain=output.plain)
+    return terminal_view(facts, config.budget, plain=output.plain, pace=output.pace)
 
 
-def terminal_view(facts: Sequence[str], budget: int | None, *, plain: bool) -> View:
+def terminal_view(
+    facts: Sequence[str], budget: int | None, *, plain: bool, pace: float | None = None
+) -> View:
     """Return the live view on a terminal that can show it, else the plain one."""
     from rich.console import Console
 
@@ -154,7 +173,7 @@ def terminal_view(facts: Sequence[str], budget: int | None, *, plain: bool) -> V
     capable = console.is_terminal and not console.is_dumb_terminal
     if plain or not capable or not console.encoding.startswith("utf"):
         return PlainView(sys.stdout, Progress())
-    return LiveView(console, Title(facts=tuple(facts), budget=budget))
+    return LiveView(console, Title(facts=tuple(facts), budget=budget, pace=pace))
 
 
 # -- running

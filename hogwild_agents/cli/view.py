@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -11,7 +12,7 @@ from rich.text import Text
 
 from hogwild_agents.cli.lines import FAINT
 from hogwild_agents.cli.progress import Progress
-from hogwild_agents.cli.record import Record, printable
+from hogwild_agents.cli.record import Record, printable, speed
 from hogwild_agents.events import Event
 
 __all__ = ["SilentView", "View", "closing", "numbers", "verdict"]
@@ -98,17 +99,19 @@ class SilentView:
         """See :class:`View`."""
 
 
-def closing(record: Record) -> RenderableType:
-    """Return the panel that tells what a run came to."""
+def closing(record: Record, pace: float | None = None) -> RenderableType:
+    """Return the panel that tells what a run came to: the answer, what it took, who did what."""
     result = record.ended.result if record.ended else None
     answered = result is not None and result.answer is not None
     if result is not None and result.answer is not None:
         head = Text(printable(result.answer) or "(empty)", "bold")
     else:
         head = Text(verdict(record))
-    facts = numbers(record) if not answered else f"{verdict(record)} · {numbers(record)}"
+    facts = numbers(record, pace)
+    if answered:
+        facts = f"{verdict(record)} · {facts}"
     return Panel(
-        Text.assemble(head, "\n\n", (facts, FAINT)),
+        Text.assemble(head, "\n\n", (f"{facts}\n{shares(record)}", FAINT)),
         title=Text(" Answer " if answered else " No answer ", "bold"),
         title_align="left",
         border_style="green" if answered else "yellow",
@@ -130,10 +133,14 @@ def verdict(record: Record) -> str:
     return f"{words[:1].upper()}{words[1:]}{by}"
 
 
-def numbers(record: Record) -> str:
+def shares(record: Record) -> str:
+    """Return how many steps each worker has finished."""
+    finished = Counter(step.worker for step in record.steps)
+    each = (f"{printable(name)} {finished[name]}" for name in record.workers)
+    return f"Steps finished: {', '.join(each)}"
+
+
+def numbers(record: Record, pace: float | None = None) -> str:
     """Return what a run took."""
     seconds = f"{record.seconds:.1f} s" if record.seconds < 100 else f"{record.seconds:,.0f} s"
-    return (
-        f"{record.tick:,} ticks · {record.tokens:,} tokens · {seconds} · "
-        f"{record.tokens_per_second:,.0f} tokens/s"
-    )
+    return f"{record.tick:,} ticks · {record.tokens:,} tokens · {seconds} · {speed(record, pace)}"

@@ -47,6 +47,8 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["run", "--no-policies", "--policy", "finisher", "x"], "--policy and --no-policies "),
         (["run", "--no-policies", "--check-every", "9", "x"], "check_every is 9, but the policy "),
         (["run", "--quiet", "--json", "x"], "--quiet and --json exclude each other: "),
+        (["run", "--quiet", "--pace", "8", "x"], "--pace is for the live view, which --quiet, "),
+        (["run", "--pace", "0", "x"], "Invalid value for '--pace': "),
         (["run", "--config", "no.toml", "x"], "The config no.toml cannot be read (No such file"),
         (["run", "--file", "no.txt"], "The problem's file 'no.txt' cannot be read (No such file"),
         (["run", "--file", "no.txt", "x"], "There are two problems, an argument and --file: "),

@@ -39,6 +39,15 @@ def test_live_view_of_a_run(tmp_path: Path) -> None:
     assert "─  Answer  ─" in shown
     assert PROBLEM.answer in shown
     assert "Boxed by " in shown
+    assert re.search(r"Steps finished: Alice \d+, Bob \d+, Carol \d+", shown)
+
+
+def test_a_paced_run_says_so(tmp_path: Path) -> None:
+    with Terminal("run", PROBLEM.text, "--pace", "500", cwd=tmp_path) as terminal:
+        assert terminal.finish() == 0
+    live, _, after = terminal.written.partition(LEAVE)
+    assert "at most 500 ticks/s" in without_escapes(live)
+    assert "at most 500 ticks/s" in without_escapes(after)
 
 
 def test_ctrl_c_ends_in_order(tmp_path: Path) -> None:
