@@ -1,7 +1,8 @@
-"""A worker of one's own: one that thinks, beside one that only says a sentence and leaves.
+"""A worker of one's own: it says a sentence, waits until another one has said something, leaves.
 
 Override ``run``; everything that a worker can do is a method of it. Other workers see what it
-writes in the very tick in which it is fed, and its block stays visible when it has left.
+writes in the very tick in which it is fed, and its block stays visible when it has left. While it
+waits it owes no ticks, and is asked again after every event of the run.
 """
 
 import anyio
@@ -11,13 +12,14 @@ from hogwild_agents.policies import paper_policies
 
 
 class Helper(Worker):
-    """Does the first sum by hand, and then leaves the rest to the others."""
+    """Does the first sum by hand, and leaves the rest to the others when they have done one."""
 
     async def run(self) -> None:
         """Write one finished task into the shared cache, as a step of its own."""
         await self.write("a) 7 + 1 = 8 - 3 = 5.")
         await self.end_step()
-        print(f"{self.name} leaves; so far the others wrote {dict(self.others)}")
+        await self.until(lambda: len(self.run_view.steps) > 1)
+        print(f"{self.name} leaves, as {self.run_view.steps[-1].body!r} is done.")
 
 
 async def main() -> None:
@@ -32,7 +34,7 @@ if __name__ == "__main__":
     anyio.run(main)
 
 # It prints:
-# Alice leaves; so far the others wrote {'Bob': '**Bob [1]:** '}
 # **Alice [1]:** a) 7 + 1 = 8 - 3 = 5.
 # **Bob [1]:** c) 12 - 5 = 7 + 8 = 15.
+# Alice leaves, as 'c) 12 - 5 = 7 + 8 = 15.' is done.
 # **Bob [2]:** b) 4 + 9 = 13 - 6 = 7.

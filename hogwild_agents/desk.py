@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import anyio
+from anyio.lowlevel import checkpoint
 
 from hogwild_agents.actions import EndStep, Probe, Say, Spawn
 from hogwild_agents.coordinator import Commit, Fork, Forked, Seat, TickResult
@@ -19,6 +20,7 @@ from hogwild_agents.spelling import Control
 from hogwild_agents.tweaks import Change, Tweaks
 
 if TYPE_CHECKING:
+    from hogwild_agents.run_view import RunView
     from hogwild_agents.thinking import Thinking
     from hogwild_agents.tool_use import ToolUse
     from hogwild_agents.worker import Token, Worker
@@ -65,6 +67,7 @@ class Desk:
         self._thinking = thinking
         self._resumed: anyio.Event | None = None  # while a policy has it parked
         self._waits = False  # for that
+        self._condition: Callable[[], bool] | None = None  # that it waits for by itself
         self._busy = False  # handing in, or waiting for a tick
         self._awaits = False  # what comes of the tokens in flight
         self._lost = False  # what came of the last tick; it may be under way still
@@ -98,8 +101,16 @@ class Desk:
 
     @property
     def waits(self) -> bool:
-        """Whether it does wait for that."""
-        return self._waits and self.held
+        """Whether it does wait for that, or for something else that others are to bring about."""
+        return (self._waits and self.held) or (self._condition is not None and not self.woken)
+
+    @property
+    def woken(self) -> bool:
+        """Whether what it waits for has come about, or cannot be told; it finds out itself then."""
+        try:
+            return self._condition is not None and bool(self._condition())
+        except Exception:
+            return True
 
     def hold(self) -> None:
         """Let it wait before it feeds next."""
@@ -173,6 +184,32 @@ class Desk:
         self.inbox.append(EndStep(worker=self.name))
         await self._thinking.empty_inbox(self)
 
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait, owing no feed, until a condition holds; see :meth:`Worker.until`.
+
+        Raises:
+            ClosedError: the thinking is over, and the worker has shielded itself from that.
+        """
+        await checkpoint()
+        await self._thinking.handled(self)
+        if self.draft.step_ended and not condition():
+            await self._thinking.admit(self)
+            if self.draft.step_ended:
+                await self._hand_in_end()
+        while not condition():
+            await self._until_woken(condition)
+            await self.seat.submit()  # for its turn: of several who are woken, in worker order
+
+    async def _until_woken(self, condition: Callable[[], bool]) -> None:
+        self._condition = condition
+        try:
+            with self.parked():
+                while not condition():
+                    self._thinking.waiting()
+                    await self._thinking.change(self)
+        finally:
+            self._condition = None
+
     @contextmanager
     def parked(self) -> Iterator[None]:
         """Owe no feed while inside."""
@@ -191,6 +228,11 @@ class Desk:
         """Owe nothing any more; the block stays visible."""
         self.seat.leave()
         self._thinking.settle(self)
+
+    @property
+    def run_view(self) -> RunView:
+        """The run, to read."""
+        return self._thinking.view
 
     def others(self) -> Mapping[str, str]:
         """Return what the other workers have written, by name."""

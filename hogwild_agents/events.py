@@ -147,7 +147,7 @@ class LimitReached:
 
     Attributes:
         limit: ``"ticks"``, ``"tokens"``, ``"seconds"``, ``"cache"`` or ``"context"``; or
-            ``"parked"``, when all workers who are left wait to be resumed.
+            ``"parked"``, when all workers who are left wait to be resumed, or for each other.
         tick: how many ticks of the run were over.
     """
 

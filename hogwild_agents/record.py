@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from hogwild_agents.bell import Bell
 from hogwild_agents.coordinator import Commit
 from hogwild_agents.events import Event, RunEnded, Source
 
@@ -23,6 +24,9 @@ class Record:
         transcript: where the record goes, if anywhere.
         listener: gets every event, if there is one.
         fail: gets what either of them raises.
+
+    Attributes:
+        told: rung with every event.
     """
 
     def __init__(
@@ -34,6 +38,7 @@ class Record:
         self._transcript = transcript
         self._listener = listener
         self._fail = fail
+        self.told = Bell()
 
     def begin(self, team: Team, problem: str) -> None:
         """Write the transcript's header.
@@ -64,6 +69,7 @@ class Record:
             self._guard(self._transcript.event, event)
         if self._listener is not None:
             self._guard(self._listener, event)
+        self.told.ring()
 
     def commit(self, name: str, commit: Commit, sources: Sequence[Sequence[Source]]) -> None:
         """Note what a worker changed in the cache; an empty name is the run itself."""

@@ -27,7 +27,6 @@ from hogwild_agents.opening import encode_opening
 from hogwild_agents.panel import Panel
 from hogwild_agents.record import Listener, Record
 from hogwild_agents.result import RunResult, Step
-from hogwild_agents.run_view import RunView
 from hogwild_agents.share import Share
 from hogwild_agents.thinking import Thinking, only, say
 
@@ -71,8 +70,10 @@ class Run:
         self._record = Record(transcript, on_event, self._ending.fail)
         self._panel = Panel(team.policies, self._record.tell)
         self._share = Share(team.model.engine, team.coordinator)
-        self._thinking = Thinking(team, self._panel, self._record, self._ending, self._share)
-        self._panel.seat(RunView(problem, self._thinking))
+        self._thinking = Thinking(
+            problem, team, self._panel, self._record, self._ending, self._share
+        )
+        self._panel.seat(self._thinking.view)
         self._begun = False
         self._ended: str | None = None
         self._answer: Finish | None = None

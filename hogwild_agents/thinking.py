@@ -41,6 +41,7 @@ from hogwild_agents.people import Person, Speech
 from hogwild_agents.probing import Asking, Verdict
 from hogwild_agents.record import Record
 from hogwild_agents.result import Step
+from hogwild_agents.run_view import RunView
 from hogwild_agents.share import Share
 from hogwild_agents.spelling import Control
 from hogwild_agents.text import decode_continuation
@@ -57,6 +58,7 @@ class Thinking:
     """What the workers of a run do together.
 
     Args:
+        problem: the problem.
         team: whose workers, layout and limits.
         panel: the run's policies.
         record: where events go.
@@ -70,10 +72,11 @@ class Thinking:
         steps: the finished steps.
         failures: what workers raised, by name.
         clock: its time.
+        view: the run, for workers and policies to read.
     """
 
     def __init__(
-        self, team: Team, panel: Panel, record: Record, ending: Ending, share: Share
+        self, problem: str, team: Team, panel: Panel, record: Record, ending: Ending, share: Share
     ) -> None:
         self.desks: dict[str, Desk] = {}
         self.people: dict[str, Person] = {}
@@ -81,6 +84,7 @@ class Thinking:
         self.steps: list[Step] = []
         self.failures: dict[str, Exception] = {}
         self.clock = Clock(team.limits)
+        self.view = RunView(problem, self)
         self._team = team
         self._panel = panel
         self._record = record
@@ -171,6 +175,7 @@ class Thinking:
         finally:
             if self._group is not None:
                 self._ending.now()
+                self._record.told.ring()
                 for desk in self.desks.values():
                     desk.resume()
 
@@ -248,9 +253,24 @@ class Thinking:
                 return
             await desk.until_resumed()
 
+    async def change(self, desk: Desk) -> None:
+        """Wait for the next event.
+
+        Raises:
+            ClosedError: the thinking is over, and yet the worker has not been cancelled, because
+                it has shielded itself.
+        """
+        if self.thinks:
+            await self._record.told.wait()
+        if not self.thinks:
+            await checkpoint_if_cancelled()
+            raise ClosedError(f"The thinking is over: {desk.name} waits for nothing any more.")
+
     def waiting(self) -> None:
-        """End the thinking if all workers who are left wait to be resumed."""
+        """End the thinking if all workers who are left wait for each other, or to be resumed."""
         there = [desk for desk in self.desks.values() if not desk.left]
+        if any(desk.woken for desk in there):
+            self._record.told.ring()  # what it waits for came without an event
         if there and all(desk.waits for desk in there):
             self._ending.reach("parked")
             self._end_if_enough()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, Self
 
 from hogwild_agents.engine import Sampled, SamplingParams
@@ -17,6 +18,7 @@ from hogwild_agents.tools import Tool, make_tools
 
 if TYPE_CHECKING:
     from hogwild_agents.desk import Desk
+    from hogwild_agents.run_view import RunView
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,9 +170,36 @@ class Worker:
             self._ahead = None
             self._ahead = await self.desk.submit()
 
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait, owing no feed, until a condition holds that other workers bring about::
+
+            await self.until(lambda: "Bob" not in self.run_view.names)  # he has left
+
+        It is asked at once, and again after every event of the run: each token, step, word of a
+        person, worker that joins or leaves. A step that has ended is fed to its end before; what
+        follows :meth:`write` was sampled before the wait, unless its step was ended too.
+
+        When all workers who are left wait like this, or are parked by policies, nothing can come
+        any more, and the thinking ends as at a limit (``"parked"``). So wait inside :meth:`parked`
+        for whatever comes from elsewhere, such as a person or another run.
+
+        Args:
+            condition: must not block, nor change anything.
+
+        Raises:
+            UsageError: the condition is no plain function.
+            ClosedError: the thinking is over, and the worker has shielded itself from that.
+        """
+        if not _can_be_asked(condition):
+            raise UsageError(
+                f"{self.name} waits until {condition!r}, which cannot be asked again and again: "
+                "give a plain function without parameters, such as a lambda."
+            )
+        await self.desk.until(condition)
+
     @contextmanager
     def parked(self) -> Iterator[None]:
-        """Owe no feed while inside: for tools, people, and waiting for another worker."""
+        """Owe no feed while inside: for tools, people, and whatever else comes from elsewhere."""
         with self.desk.parked():
             yield
 
@@ -188,6 +217,11 @@ class Worker:
     def step(self) -> int:
         """The number of the current step, from 1."""
         return self.desk.draft.step
+
+    @property
+    def run_view(self) -> RunView:
+        """The run to read, as policies do: the problem, who is there, texts, steps, ticks."""
+        return self.desk.run_view
 
     @property
     def others(self) -> Mapping[str, str]:
@@ -213,6 +247,10 @@ class Worker:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r})"
+
+
+def _can_be_asked(condition: object) -> bool:
+    return callable(condition) and not iscoroutinefunction(condition)
 
 
 def _names(given: Iterable[str] | None, option: str, name: str) -> frozenset[str] | None:
