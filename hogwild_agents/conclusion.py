@@ -19,20 +19,20 @@ from hogwild_agents.desk import Desk
 from hogwild_agents.engine import Sampled, Sampler, SamplingParams
 from hogwild_agents.errors import LimitError
 from hogwild_agents.log import get_logger
-from hogwild_agents.record import Record
 from hogwild_agents.thinking import Thinking
 
 _log = get_logger(__name__)
 Join = Callable[[str, Callable[[Commit], None]], Seat]
 
 
-async def conclude(action: Conclude, thinking: Thinking, record: Record, join: Join) -> Finish:
+async def conclude(action: Conclude, thinking: Thinking, join: Join) -> Finish:
     """Let one worker answer greedily; its tokens count in no budget.
+
+    Policies don't hear of a conclusion.
 
     Args:
         action: what it is given, and how long it may write.
         thinking: the workers, done with thinking.
-        record: where events go; policies don't hear of a conclusion.
         join: takes a seat at the coordinator.
 
     Raises:
@@ -42,8 +42,8 @@ async def conclude(action: Conclude, thinking: Thinking, record: Record, join: J
     last = thinking.desks[action.worker] if action.worker else desks[-1]
     for desk in desks:
         for event in thinking.take_inbox(desk):
-            record.tell(event)
-    record.tell(thinking.written(last, last.draft.force(action.text)))
+            thinking.tell(event)
+    thinking.tell(thinking.written(last, last.draft.force(action.text)))
 
     def rejoin(desk: Desk) -> Seat:
         return join(desk.name, partial(thinking.book_desk, desk))
@@ -56,7 +56,7 @@ async def conclude(action: Conclude, thinking: Thinking, record: Record, join: J
             if sampled.token in last.stop_tokens:
                 break
             piece = last.draft.append(sampled.token)
-            record.tell(thinking.written(last, piece))
+            thinking.tell(thinking.written(last, piece))
             text += piece.text
             if _boxed(action.text, text) is not None:
                 break

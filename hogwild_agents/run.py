@@ -241,7 +241,7 @@ class Run:
 
     async def _conclude(self, action: Conclude) -> Finish | None:
         with self._ending.phase():
-            return await conclude(action, self._thinking, self._record, self._share.join)
+            return await conclude(action, self._thinking, self._share.join)
         return None  # it was stopped meanwhile
 
     async def _insist(self, answer: Finish, kind: AnswerType[Any]) -> None:
@@ -250,7 +250,7 @@ class Run:
         if fault is None or answer.answer is None or self._ending.stopped is not None:
             return
         action, tick = kind.retry(answer, fault), self._thinking.clock.ticks
-        self._record.tell(ev.ActionTaken(policy="AnswerType", action=action, tick=tick))
+        self._thinking.tell(ev.ActionTaken(policy="AnswerType", action=action, tick=tick))
         second = await self._conclude(action)
         if second is not None and kind.fault(second.answer) is None:
             self._answer = second

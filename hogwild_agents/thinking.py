@@ -359,21 +359,18 @@ class Thinking:
     def _wrote(
         self, desk: Desk, written: Written, logprobs: tuple[float, ...] = ()
     ) -> list[ev.Event]:
-        """Note a step that has ended; return what is to be told."""
+        """Return what is to be told of a text, and of the step that may have ended with it."""
         piece, tick, draft = written.piece, self.clock.ticks, desk.draft
         events: list[ev.Event] = [self.written(desk, piece, logprobs)]
         if written.ended is not None:
-            name, ended, prefix = desk.name, written.ended, written.prefix
-            step = Step(worker=name, number=piece.step, text=ended, tick=tick, prefix=prefix)
-            self.steps.append(step)
             events.append(
                 ev.StepEnded(
-                    worker=name,
+                    worker=desk.name,
                     step=piece.step,
                     tick=tick,
-                    text=ended,
+                    text=written.ended,
                     tokens_written=draft.sampled,
-                    prefix=prefix,
+                    prefix=written.prefix,
                 )
             )
             events += [self.written(desk, opening) for opening in written.opening]
@@ -405,8 +402,22 @@ class Thinking:
             PolicyError: a controller raised, or asked for what cannot be; the run has failed.
         """
         for event in events:
-            self._record.tell(event)
+            self.tell(event)
         await self._consult(*events)
+
+    def tell(self, event: ev.Event) -> None:
+        """Tell an event to those who only listen; a step is finished when its end is told."""
+        if isinstance(event, ev.StepEnded):
+            self.steps.append(
+                Step(
+                    worker=event.worker,
+                    number=event.step,
+                    text=event.text,
+                    tick=event.tick,
+                    prefix=event.prefix,
+                )
+            )
+        self._record.tell(event)
 
     async def _consult(self, *events: ev.Event) -> None:
         try:
@@ -427,7 +438,7 @@ class Thinking:
             return  # the run is ending already
         action, tick = proposal.action, self.clock.ticks
         taken = ev.ActionTaken(policy=proposal.policy, action=action, tick=tick)
-        self._record.tell(taken)
+        self.tell(taken)
         joined = take(action, self, self._ending)
         await self._panel.consult(taken, tick)
         if joined:
@@ -451,7 +462,7 @@ class Thinking:
     def _hear(self, *events: ev.Event) -> None:
         """Tell what has happened from outside; the policies are asked when the tick has ended."""
         for event in events:
-            self._record.tell(event)
+            self.tell(event)
         self._heard += events
 
     def situation(self) -> Situation:
@@ -550,25 +561,23 @@ class Thinking:
         return Speech(step=step, tokens=tokens, text=written, prefix=prefix)
 
     def _spoke(self, speaker: str, speech: Speech) -> list[ev.Event]:
-        tick, text, prefix = self.clock.ticks, speech.text, speech.prefix
-        step = Step(worker=speaker, number=speech.step, text=text, tick=tick, prefix=prefix)
-        self.steps.append(step)
+        tick = self.clock.ticks
         return [
             ev.TokensWritten(
                 worker=speaker,
                 step=speech.step,
                 tick=tick,
                 tokens=speech.tokens,
-                text=text,
+                text=speech.text,
                 source="forced",
             ),
             ev.StepEnded(
                 worker=speaker,
                 step=speech.step,
                 tick=tick,
-                text=text,
+                text=speech.text,
                 tokens_written=0,
-                prefix=prefix,
+                prefix=speech.prefix,
             ),
         ]
 

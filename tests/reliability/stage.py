@@ -610,15 +610,18 @@ def perform(schedule: Schedule, backend: str) -> Play:
         Hang: somebody who has shielded himself from cancellation waits for ever.
     """
 
-    async def main() -> Play:
-        return await Stage(schedule).play()
+    plays: list[Play] = []  # returned by a task, it would be spelt out whenever that one is
+
+    async def main() -> None:
+        plays.append(await Stage(schedule).play())
 
     try:
         with cut_off(TIME + 5):
-            return anyio.run(main, backend=backend)
+            anyio.run(main, backend=backend)
     except BaseException:
         watched_model.cache_clear()  # its cache may hold what this run has left
         raise
+    return plays[0]
 
 
 @contextmanager

@@ -30,6 +30,10 @@ FOUND = {
     "a shielded worker that was parked waited on after the last second": Schedule(
         team=(CLINGING, Member()), ops=(Op(1, "park"),), ticks=None, seconds=0.2
     ),
+    "a step stood before what was said while its last words were told": Schedule(
+        team=(Member(acts=(("write", 0), ("end", 0))),),
+        ops=(Op(1, "speak", moment="written", by="inside"),),
+    ),
     "a fork was lost with a call of its source that was cancelled": Schedule(
         team=(Member(acts=(("think", 0), ("cancel", 1))), Member()),
         ops=(Op(1, "fork", moment="written", by="minder"),),
