@@ -14,9 +14,10 @@ from hypothesis import given, strategies as st
 from rich.console import Console
 
 from hogwild_agents.experiment.cells import cells_of
-from hogwild_agents.experiment.plot import as_svg, ticks_of
+from hogwild_agents.experiment.plot import as_svg
 from hogwild_agents.experiment.report import Report, make_report
 from hogwild_agents.experiment.table import as_csv, as_json, as_markdown, as_text
+from hogwild_agents.svg import ticks_of
 from tests.experiment.plans import POLICIES, outcomes, plan
 
 PLAN = plan(
