@@ -89,6 +89,8 @@ def read_weights(
     except Exception as error:
         raise checkpoint.error("The weights", error) from error
     _check_complete(checkpoint, info)
+    if packed and getattr(model, "hf_quantizer", None) is None:
+        _cast_halves(model, dtype)
     if packed or any(name in options for name in _PLACING):
         return model
     try:
@@ -117,6 +119,18 @@ def _load(checkpoint: Checkpoint, config: Any, options: dict[str, Any]) -> tuple
         if loaded[1]["missing_keys"]:
             raise
     return loaded
+
+
+def _cast_halves(model: Any, dtype: Any) -> None:
+    """Give weights that were unpacked on reading, some of them to another dtype, the one asked for.
+
+    What is float32 stays so: some models keep parts of theirs in it.
+    """
+    import torch
+
+    for tensor in model.parameters():
+        if dtype != "auto" and tensor.dtype in (torch.float16, torch.bfloat16):
+            tensor.data = tensor.data.to(dtype)
 
 
 def _placing(options: Mapping[str, Any], device: torch.device, packed: bool) -> dict[str, Any]:
