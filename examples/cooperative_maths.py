@@ -24,9 +24,8 @@ async def main() -> None:
         result = await team.solve(PROBLEM)
         print(f"{result.answer} after {result.ticks} ticks")
         for name in team.names:
-            done = [step.text for step in result.steps if step.worker == name and "=" in step.text]
-            letters = [text.partition(":** ")[2][0] for text in done]
-            print(f"    {name} did {' '.join(letters)}")
+            done = [step.body for step in result.steps if step.worker == name and "=" in step.body]
+            print(f"    {name} did {' '.join(body[0] for body in done)}")
 
 
 if __name__ == "__main__":
