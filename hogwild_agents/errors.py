@@ -17,6 +17,7 @@
     │   └── ContextLengthError            a view would be longer than the model's context
     └── RunError                          a run that failed under way
         ├── TickError                     the forward pass raised; no block has changed
+        ├── ParallelError                 the processes of one model are no longer in step
         ├── AnswerError                   no answer of the type that was asked for
         ├── PolicyError                   a policy raised, or asked for what it may not do
         └── ClosedError                   the coordinator, seat, engine or block is closed
@@ -91,6 +92,10 @@ class RunError(HogwildError):
 
 class TickError(RunError):
     """Raised when the forward pass of a tick raised or gave NaN; no block has changed."""
+
+
+class ParallelError(RunError):
+    """Raised when one of the processes that share a model has failed: the others cannot go on."""
 
 
 class AnswerError(RunError):

@@ -21,6 +21,7 @@ from hogwild_agents.checkpoint import (
 )
 from hogwild_agents.quantization import Quantization
 from hogwild_agents.rope_scaling import RopeScaling, parse_rope_scaling
+from hogwild_agents.shards import split_options
 from hogwild_agents.spelling import Control, check_tokenizer, encode_continuation
 from hogwild_agents.text import TextStream, anchor, banned_while_reasoning, decode, token_texts
 from hogwild_agents.weights import check_options, read_weights
@@ -111,6 +112,22 @@ class LanguageModel:
         size = self.engine.vocab_size
         return tuple((token, text) for token, text in token_texts(self.tokenizer) if token < size)
 
+    def follow(self) -> bool:
+        """Where another process leads this one, do what it says until it closes the model.
+
+        Returns:
+            whether that was so: at once False in process 0, and where there is only one.
+
+        Raises:
+            ParallelError: process 0 has ended without closing it, or this process has failed.
+        """
+        from hogwild_agents.engine import ParallelEngine
+
+        if not isinstance(self.engine, ParallelEngine) or self.engine.leads:
+            return False
+        self.engine.follow()
+        return True
+
     @cached_property
     def sampling(self) -> SamplingParams:
         """How the model samples unless told otherwise: by its ``generation_config``."""
@@ -144,6 +161,7 @@ def load_model(
     rope_scaling: RopeScaling | None = None,
     quantization: Quantization | None = None,
     model_options: Mapping[str, Any] | None = None,
+    tensor_parallel: bool = False,
     verify: bool = True,
     revision: str | None = None,
     on_progress: OnProgress | None = None,
@@ -166,8 +184,10 @@ def load_model(
         quantization: quantizes the weights on loading: ``"bnb-4bit"``, ``"bnb-8bit"``,
             ``"torchao-int8"``, a mapping with a ``quant_method``, or a quantization config of
             transformers. The library it needs is not installed with this package.
-        model_options: more for ``from_pretrained`` of transformers, such as ``device_map``,
-            ``tp_plan`` or ``attn_implementation``; they are passed on as they are.
+        model_options: more for ``from_pretrained`` of transformers, such as ``device_map`` or
+            ``attn_implementation``; they are passed on as they are.
+        tensor_parallel: split the model over the processes that ``torchrun`` has started: all of
+            them load it, process 0 uses it, and the others :meth:`~LanguageModel.follow`.
         verify: probe that the engine gives the logits of the model's plain forward.
         revision: of a Hugging Face id: a branch, a tag or a commit.
         on_progress: told how far the load is. Without it, transformers shows its bar for the
@@ -188,6 +208,8 @@ def load_model(
     with quiet_transformers(on_progress):
         report(LoadProgress(stage="config"))
         config = read_config(checkpoint, scaling)
+        if tensor_parallel:
+            options = split_options(config, checkpoint.name, options, device)
         report(LoadProgress(stage="tokenizer"))
         tokenizer = read_tokenizer(checkpoint)
         report(LoadProgress(stage="weights"))
@@ -200,9 +222,10 @@ def load_model(
             options=options,
         )
     report(LoadProgress(stage="check"))
-    from hogwild_agents.engine import Engine
+    from hogwild_agents.engine import Engine, ParallelEngine
 
-    engine = Engine(model, max_tokens=max_tokens, max_context=max_context, verify=verify)
+    kind = ParallelEngine if (model.tp_size or 1) > 1 else Engine
+    engine = kind(model, max_tokens=max_tokens, max_context=max_context, verify=verify)
     return LanguageModel(name=checkpoint.name, engine=engine, tokenizer=tokenizer)
 
 

@@ -190,9 +190,7 @@ class Engine:
             FeedError: source is target.
             ClosedError: one of them was freed.
         """
-        self._require_blocks(source, target)
-        if source is target:
-            raise FeedError(f"{source!r} cannot be moved into itself: name another target.")
+        self._check_move(source, target)
         count, offset = len(source), len(target)
         if not count:
             return
@@ -219,11 +217,7 @@ class Engine:
         Raises:
             FeedError: the block is shorter than that, or length is negative.
         """
-        self._require_blocks(block)
-        if not 0 <= length <= len(block):
-            raise FeedError(
-                f"{block!r} cannot be truncated to {length} tokens: give 0 to {len(block)}."
-            )
+        self._check_truncate(block, length)
         self._pool.shrink(block._runs, length)
         del block._tokens[length:]
 
@@ -241,8 +235,7 @@ class Engine:
         Raises:
             CacheFullError: the budget has no room for the copy.
         """
-        self._require_blocks(block)
-        self._pool.require(len(block))
+        self._check_fork(block)
         twin = self.block(name or block.name)
         try:
             self._pool.extend(twin._runs, len(block))
@@ -276,9 +269,7 @@ class Engine:
             CacheFullError: the budget has no room.
             TickError: the logits are not numbers.
         """
-        if logits not in ("last", "all"):
-            raise FeedError(f"logits is {logits!r}, but must be 'last' or 'all'.")
-        self._check_tick(feeds)
+        self._check_forward(feeds, logits)
         try:
             result = self._run(feeds, keep_all=logits == "all")
         except BaseException:
@@ -437,7 +428,25 @@ class Engine:
 
     # -- checks
 
-    def _check_tick(self, feeds: Sequence[Feed]) -> None:
+    def _check_move(self, source: CacheBlock, target: CacheBlock) -> None:
+        self._require_blocks(source, target)
+        if source is target:
+            raise FeedError(f"{source!r} cannot be moved into itself: name another target.")
+
+    def _check_truncate(self, block: CacheBlock, length: int) -> None:
+        self._require_blocks(block)
+        if not 0 <= length <= len(block):
+            raise FeedError(
+                f"{block!r} cannot be truncated to {length} tokens: give 0 to {len(block)}."
+            )
+
+    def _check_fork(self, block: CacheBlock) -> None:
+        self._require_blocks(block)
+        self._pool.require(len(block))
+
+    def _check_forward(self, feeds: Sequence[Feed], logits: str) -> None:
+        if logits not in ("last", "all"):
+            raise FeedError(f"logits is {logits!r}, but must be 'last' or 'all'.")
         self._require_open()
         if not feeds:
             raise FeedError("A tick needs at least one feed, but none was given.")

@@ -1,0 +1,93 @@
+"""Two real processes that share a model, joined by a file: no port is chosen by anybody."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a process ended: its exit code, and what it wrote."""
+
+    code: int
+    out: dict[str, Any]
+    err: str
+
+
+class Processes:
+    """Processes 0 to count - 1 of ``tests.parallel.rank``; leaving the scope ends them all.
+
+    Args:
+        scene: what they do.
+        folder: where models and the file that joins them are.
+    """
+
+    def __init__(self, scene: str, folder: Path, *, count: int = 2) -> None:
+        (folder / f"{scene}.store").unlink(missing_ok=True)  # of the last ones in this folder
+        self._each = [
+            subprocess.Popen(
+                [sys.executable, "-m", "tests.parallel.rank", scene, str(folder)],
+                cwd=ROOT,
+                env=self._environment(rank, count),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for rank in range(count)
+        ]
+
+    @staticmethod
+    def _environment(rank: int, count: int) -> dict[str, str]:
+        own = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "OMP_NUM_THREADS": 1}
+        return os.environ | {name: str(value) for name, value in own.items()}
+
+    def wait_for(self, rank: int, line: str) -> None:
+        """Wait until a process writes this line."""
+        stream = self._each[rank].stdout
+        assert stream is not None
+        found = stream.readline().strip()
+        assert found == line, (found, self._each[rank].communicate()[1])
+
+    def say(self, rank: int, line: str) -> None:
+        """Give a line to a process that waits for one."""
+        stream = self._each[rank].stdin
+        assert stream is not None
+        stream.write(f"{line}\n")
+        stream.flush()
+
+    def kill(self, rank: int) -> None:
+        """End a process without a warning."""
+        self._each[rank].kill()
+
+    def ends(self, rank: int, *, seconds: float = 120) -> Ended:
+        """Wait for the end of a process.
+
+        Raises:
+            TimeoutExpired: it has not ended in time.
+        """
+        out, err = self._each[rank].communicate(timeout=seconds)
+        lines = out.strip().splitlines()
+        return Ended(self._each[rank].returncode, json.loads(lines[-1]) if lines else {}, err)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for process in self._each:
+            process.kill()
+            process.communicate()
