@@ -532,6 +532,7 @@ class Engine:
         return survey(
             self.model,
             self.context_length,
+            self.device,
             lambda ids, at, plan: self._call(ids, at, plan, 1),
         )
 

@@ -78,19 +78,23 @@ class _Recorder:
 
 
 def survey(
-    model: Any, length: int | None, call: Callable[[Tensor, Tensor, Any], object]
+    model: Any,
+    length: int | None,
+    device: torch.device,
+    call: Callable[[Tensor, Tensor, Any], object],
 ) -> Adapter:
     """Find out how the layers of a model attend.
 
     Args:
         model: the model, its attention set to the survey's.
         length: of the longest view, in tokens.
+        device: where it takes token ids.
         call: ``call(input_ids, position_ids, plan)`` runs its forward; both are [4, 1].
 
     Raises:
         UnsupportedModelError: a layer does what is not computed here.
     """
-    recorder, device = _Recorder(model), model.device
+    recorder = _Recorder(model)
     length = length or _UNBOUNDED
     positions = torch.tensor([[min(p, length - 1)] for p in (*_NEAR, length)], device=device)
     with torch.no_grad():
