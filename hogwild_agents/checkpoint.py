@@ -99,6 +99,11 @@ class Checkpoint:
         return self.name if self.folder is None else str(self.folder)
 
     @property
+    def where(self) -> str:
+        """What errors call it."""
+        return self.place if self.gguf is None else os.path.join(self.place, self.gguf)
+
+    @property
     def options(self) -> dict[str, Any]:
         """The options of every ``from_pretrained``."""
         known: dict[str, Any] = {"trust_remote_code": False}
@@ -110,8 +115,7 @@ class Checkpoint:
 
     def error(self, what: str, error: BaseException) -> ModelError:
         """Return one sentence for whatever transformers raised."""
-        file = self.place if self.gguf is None else os.path.join(self.place, self.gguf)
-        where, advice = repr(file), "fetch or save the model again"
+        where, advice = repr(self.where), "fetch or save the model again"
         if self.folder is None:
             where, advice = f"{where} (no folder here, so a Hugging Face id)", _ADVICE
         return ModelError(f"{what} of {where} cannot be loaded ({reason_of(error)}): {advice}.")
@@ -206,7 +210,7 @@ def read_config(checkpoint: Checkpoint, rope_scaling: Mapping[str, Any] | None =
     reason = why_not(config)
     if reason:
         raise UnsupportedModelError(
-            f"The model {checkpoint.place!r} (model type {config.model_type!r}) cannot be run "
+            f"The model {checkpoint.where!r} (model type {config.model_type!r}) cannot be run "
             f"exactly, because {reason}: choose another model, such as Llama, Qwen3, Gemma 3, "
             "Mistral, GLM-4 or gpt-oss."
         )
@@ -280,10 +284,10 @@ def read_tokenizer(checkpoint: Checkpoint) -> Any:
         raise checkpoint.error("The tokenizer", error) from error
     if not usable:
         raise ModelError(
-            f"The tokenizer of {checkpoint.place!r} has no vocabulary: copy the tokenizer's files "
+            f"The tokenizer of {checkpoint.where!r} has no vocabulary: copy the tokenizer's files "
             "into the model's folder."
         )
-    check_tokenizer(tokenizer, checkpoint.place)
+    check_tokenizer(tokenizer, checkpoint.where)
     return tokenizer
 
 

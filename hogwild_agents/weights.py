@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,7 +84,8 @@ def read_weights(
     options = _placing(options or {}, device, packed)
     given = {"dtype": dtype, "quantization_config": wanted, **options}
     try:
-        model, info = _load(checkpoint, config, given)
+        with _bar_for_unpacking(checkpoint):
+            model, info = _load(checkpoint, config, given)
     except torch.OutOfMemoryError as error:
         raise _too_large(checkpoint, device) from error
     except Exception as error:
@@ -119,6 +121,23 @@ def _load(checkpoint: Checkpoint, config: Any, options: dict[str, Any]) -> tuple
         if loaded[1]["missing_keys"]:
             raise
     return loaded
+
+
+@contextmanager
+def _bar_for_unpacking(checkpoint: Checkpoint) -> Iterator[None]:
+    """Let the bar shown while a GGUF file is unpacked be like the others: one that can be taken."""
+    if checkpoint.gguf is None:
+        yield
+        return
+    from transformers import modeling_gguf_pytorch_utils
+    from transformers.utils import logging
+
+    reader: Any = modeling_gguf_pytorch_utils
+    before, reader.tqdm = reader.tqdm, logging.tqdm
+    try:
+        yield
+    finally:
+        reader.tqdm = before
 
 
 def _cast_halves(model: Any, dtype: Any) -> None:
@@ -200,11 +219,11 @@ def _check_complete(checkpoint: Checkpoint, info: dict[str, Any]) -> None:
         what = f"do not fit its config: {name!r} is {tuple(found)}, but must be {tuple(wanted)}"
     else:
         return
-    raise ModelError(f"The weights of {checkpoint.place!r} {what}: fetch or save the model again.")
+    raise ModelError(f"The weights of {checkpoint.where!r} {what}: fetch or save the model again.")
 
 
 def _too_large(checkpoint: Checkpoint, device: torch.device) -> ModelError:
     return ModelError(
-        f"The weights of {checkpoint.place!r} do not fit into the memory of {str(device)!r}: give "
+        f"The weights of {checkpoint.where!r} do not fit into the memory of {str(device)!r}: give "
         "another device, a smaller dtype, a quantization, or a smaller model."
     )
