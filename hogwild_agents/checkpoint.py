@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
@@ -37,6 +38,7 @@ _DTYPES = {
     "fp16": "float16",
 }
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+_SENTENCEPIECE = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
 _TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer.model",
@@ -281,6 +283,12 @@ def read_tokenizer(checkpoint: Checkpoint) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(checkpoint.place, **checkpoint.options)
         usable = bool(tokenizer.encode("a", add_special_tokens=False))
     except Exception as error:
+        missing = _missing_packages(folder)
+        if missing:
+            raise ModelError(
+                f"The tokenizer of {checkpoint.place!r} is a SentencePiece model, which cannot be "
+                f"read without the packages that are not there: pip install {' '.join(missing)}."
+            ) from error
         raise checkpoint.error("The tokenizer", error) from error
     if not usable:
         raise ModelError(
@@ -295,6 +303,22 @@ def _has_tokenizer(folder: Path) -> bool:
     return any((folder / file).is_file() for file in _TOKENIZER_FILES) or any(
         folder.glob("*.tiktoken")
     )
+
+
+def _missing_packages(folder: Path | None) -> list[str]:
+    """Return what is not installed of that by which transformers reads a folder's tokenizer."""
+    if folder is None or (folder / "tokenizer.json").is_file():
+        return []
+    if not any((folder / file).is_file() for file in _SENTENCEPIECE):
+        return []
+    return [package for package in ("sentencepiece", "protobuf") if not _is_installed(package)]
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return bool(version(package))
+    except PackageNotFoundError:
+        return False
 
 
 # -- transformers' talk

@@ -22,7 +22,7 @@ from hogwild_agents.checkpoint import (
 from hogwild_agents.quantization import Quantization
 from hogwild_agents.rope_scaling import RopeScaling, parse_rope_scaling
 from hogwild_agents.shards import split_options
-from hogwild_agents.spelling import Control, check_tokenizer, encode_continuation
+from hogwild_agents.spelling import Control, Speller, check_tokenizer
 from hogwild_agents.text import TextStream, anchor, banned_while_reasoning, decode, token_texts
 from hogwild_agents.weights import check_options, read_weights
 
@@ -67,7 +67,7 @@ class LanguageModel:
         Raises:
             UsageError: there is half of a surrogate pair in the text.
         """
-        return encode_continuation(self.tokenizer, text, control=control)
+        return self._spellers[control].spell(text)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of ids that open a text, special tokens included."""
@@ -80,6 +80,11 @@ class LanguageModel:
             continuing: the ids stand behind other text.
         """
         return TextStream(self.tokenizer, anchor(self.tokenizer) if continuing else ())
+
+    @cached_property
+    def _spellers(self) -> dict[Control, Speller]:
+        controls: tuple[Control, ...] = ("none", "added", "all")
+        return {control: Speller(self.tokenizer, control) for control in controls}
 
     @cached_property
     def stop_ids(self) -> frozenset[int]:

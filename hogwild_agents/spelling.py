@@ -43,8 +43,7 @@ def encode_continuation(tokenizer: Tokenizer, text: str, *, control: Control = "
     Raises:
         UsageError: there is half of a surrogate pair in the text.
     """
-    check_characters(text)
-    return _Speller(tokenizer, control).spell(text)
+    return Speller(tokenizer, control).spell(text)
 
 
 def check_characters(text: str) -> None:
@@ -101,8 +100,8 @@ def check_tokenizer(tokenizer: Tokenizer, name: str) -> None:
             )
 
 
-class _Speller:
-    """Writes texts.
+class Speller:
+    """:func:`encode_continuation` for many texts.
 
     Args:
         tokenizer: the model's.
@@ -111,6 +110,7 @@ class _Speller:
 
     def __init__(self, tokenizer: Tokenizer, control: Control) -> None:
         self._tokenizer = tokenizer
+        self._before = anchor(tokenizer)
         marks = control_tokens(tokenizer, control)
         longest_first = sorted(marks, key=len, reverse=True)
         self._marks = re.compile("|".join(map(re.escape, longest_first))) if marks else None
@@ -119,6 +119,7 @@ class _Speller:
 
     def spell(self, text: str) -> list[int]:
         """Return the ids of a text."""
+        check_characters(text)
         return list(chain.from_iterable(map(self._write, self._cut_marks(text))))
 
     def _cut_marks(self, text: str) -> Iterator[str]:
@@ -145,7 +146,7 @@ class _Speller:
         return [*first, *self.spell(text), *last]
 
     def _write(self, text: str) -> list[int]:
-        best, agreed = self._nearest(text)
+        best, agreed = self._encode_whole(text)
         if agreed == _EXACT:
             return best
         if len(text) == 1:
@@ -153,36 +154,33 @@ class _Speller:
         else:
             cut = _cut(text, agreed)
             parts = self._write(text[:cut]) + self._write(text[cut:])
-        return parts if self._agreement(parts, text) > agreed else best
+        written = self._reads(parts)
+        return parts if self._agreement(parts, written, text) > agreed else best
 
-    def _nearest(self, text: str) -> tuple[list[int], float]:
-        """Return the ids of a text that come nearest to it, and for how long they agree with it."""
-        best: list[int] = []
-        most = -1.0
-        for ids in self._attempts(text):
-            agreed = self._agreement(ids, text)
-            if agreed > most:
-                best, most = ids, agreed
-            if agreed == _EXACT:
-                break
-        return best, most
-
-    def _attempts(self, text: str) -> Iterator[list[int]]:
-        """Yield the ids of a text encoded alone, and then behind one character or another."""
-        yield self._encode(text)
-        for lead in _LEADS:
-            before, both = self._encode(lead), self._encode(lead + text)
-            if both[: len(before)] == before:
-                yield both[len(before) :]
+    def _encode_whole(self, text: str) -> tuple[list[int], float]:
+        """Return ids of a text in one piece, and for how long they agree with it."""
+        ids = self._encode(text)
+        written = self._reads(ids)
+        if written != text and written.lstrip() == text.lstrip():
+            # Only the beginning is at fault: it is another one behind another character.
+            for lead in _LEADS:
+                before, both = self._encode(lead), self._encode(lead + text)
+                behind = both[len(before) :]
+                if both[: len(before)] == before and self._reads(behind) == text:
+                    ids, written = behind, text
+                    break
+        return ids, self._agreement(ids, written, text)
 
     def _encode(self, text: str) -> list[int]:
         return list(self._tokenizer.encode(text, add_special_tokens=False))
 
-    def _agreement(self, ids: Sequence[int], text: str) -> float:
+    def _reads(self, ids: Sequence[int]) -> str:
+        return decode_continuation(self._tokenizer, ids, self._before)
+
+    def _agreement(self, ids: Sequence[int], written: str, text: str) -> float:
         """Return how many characters of a text some ids write before they write another one."""
         if not self._plain.isdisjoint(ids):
             return -1
-        written = decode_continuation(self._tokenizer, ids)
         if written == text:
             return _EXACT
         pairs = zip(written, text, strict=False)
@@ -288,7 +286,7 @@ def split_token(
     data, end = carried + own, len(text[:index].encode())
     if None in known or end == len(data) or not data.startswith(text.encode()):
         return whole
-    speller = _Speller(tokenizer, "none")
+    speller = Speller(tokenizer, "none")
     head, tail = (speller.spell_bytes(part) for part in (data[len(carried) : end], data[end:]))
     if head is None or tail is None:
         return whole

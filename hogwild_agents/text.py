@@ -56,9 +56,17 @@ def decode(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
     return stream.push(ids) + stream.flush()
 
 
-def decode_continuation(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
-    """Return what ids add to a text that stands before them."""
-    before = anchor(tokenizer)
+def decode_continuation(
+    tokenizer: Tokenizer, ids: Sequence[int], before: Sequence[int] | None = None
+) -> str:
+    """Return what ids add to a text that stands before them.
+
+    Args:
+        tokenizer: the model's.
+        ids: the ids.
+        before: some ids of that text; None for any.
+    """
+    before = anchor(tokenizer) if before is None else before
     base, text = decode(tokenizer, before), decode(tokenizer, [*before, *ids])
     return text[len(base) :] if text.startswith(base) else decode(tokenizer, ids)
 
