@@ -15,8 +15,10 @@ import os
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from functools import cached_property, partial
 from itertools import takewhile
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from typing import Any, Generic, overload
 from weakref import WeakSet
+
+from typing_extensions import TypeVar
 
 from hogwild_agents.answer_type import AnswerType
 from hogwild_agents.chat import encode_prompt
@@ -37,12 +39,7 @@ from hogwild_agents.tool_use import describe_tools
 from hogwild_agents.worker import Worker
 
 T = TypeVar("T")
-if TYPE_CHECKING:
-    from typing_extensions import TypeVar as TypeVarWithDefault
-
-    R_co = TypeVarWithDefault("R_co", bound=RunResult, covariant=True, default=RunResult)
-else:
-    R_co = TypeVar("R_co")
+R_co = TypeVar("R_co", bound=RunResult, covariant=True, default=RunResult)
 
 DEFAULT_LIMITS = Limits(ticks=4096)
 
