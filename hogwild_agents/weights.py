@@ -91,8 +91,8 @@ def read_weights(
     except Exception as error:
         raise checkpoint.error("The weights", error) from error
     _check_complete(checkpoint, info)
-    if packed and getattr(model, "hf_quantizer", None) is None:
-        _cast_halves(model, dtype)
+    if packed and dtype != "auto" and getattr(model, "hf_quantizer", None) is None:
+        _cast(model, dtype)
     if packed or any(name in options for name in _PLACING):
         return model
     try:
@@ -140,16 +140,21 @@ def _bar_for_unpacking(checkpoint: Checkpoint) -> Iterator[None]:
         reader.tqdm = before
 
 
-def _cast_halves(model: Any, dtype: Any) -> None:
-    """Give weights that were unpacked on reading, some of them to another dtype, the one asked for.
+def _cast(model: Any, dtype: Any) -> None:
+    """Give weights that were unpacked on reading the dtype that was asked for.
 
-    What is float32 stays so: some models keep parts of theirs in it.
+    transformers reads what was not packed beside them in the dtype of the file. What a model wants
+    in float32 gets that.
     """
     import torch
 
-    for tensor in model.parameters():
-        if dtype != "auto" and tensor.dtype in (torch.float16, torch.bfloat16):
-            tensor.data = tensor.data.to(dtype)
+    kept = set(model._keep_in_fp32_modules_strict or ())
+    if dtype == torch.float16:
+        kept.update(model._keep_in_fp32_modules or ())
+    for name, tensor in model.named_parameters():
+        if tensor.is_floating_point():
+            precise = any(part in name for part in kept)
+            tensor.data = tensor.data.to(torch.float32 if precise else dtype)
 
 
 def _placing(options: Mapping[str, Any], device: torch.device, packed: bool) -> dict[str, Any]:
