@@ -7,10 +7,10 @@ CLEAN := build/clean-venv
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test sweep check lint types package train eval format clean
+.PHONY: help demo test sweep check lint types package train eval format reference clean
 
 help: ## show the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.installed ## let a team of the bundled model solve a problem, live on the terminal
 	$(BIN)/hogwild run --pace 6
@@ -48,6 +48,9 @@ eval: $(VENV)/.installed ## measure the bundled model on held-out problems
 format: $(VENV)/.installed-dev ## put the source in the form that `make check` asks for
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+reference: ## write docs/reference.md anew, from the docstrings
+	$(PYTHON) -m docs.write_reference
 
 clean: ## remove the venv and everything built
 	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

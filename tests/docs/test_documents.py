@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from docs.markdown import slugs
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -38,3 +40,11 @@ def test_every_link_to_a_file_leads_somewhere(page: Path) -> None:
     for found in LINK.finditer(page.read_text()):
         target = page.parent / (found[1] or found[2])
         assert target.exists(), f"{page.name} links to {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_to_a_heading_leads_to_one(page: Path) -> None:
+    for file, anchor in re.findall(r"\]\((?!https?://)([^)#]*)#([^)]+)\)", page.read_text()):
+        target = page.parent / file if file else page
+        if target.suffix == ".md":
+            assert anchor in slugs(target.read_text()).values(), f"{page.name}: {file}#{anchor}"
