@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
-from pydantic_core import ErrorDetails
 
 from hogwild_agents.errors import ConfigError
 from hogwild_agents.nearest import nearest
@@ -190,9 +189,9 @@ def _sentence(config: type[BaseModel], error: ValidationError, source: str | Non
     return f"{name} cannot be {first['input']!r}{_place(source)}: {in_words(first)}."
 
 
-def in_words(complaint: ErrorDetails) -> str:
+def in_words(complaint: Mapping[str, Any]) -> str:
     """Return what pydantic says of a value, to stand behind a colon."""
-    words = complaint["msg"].replace("Input should", "it should", 1)
+    words = str(complaint["msg"]).replace("Input should", "it should", 1)
     words = words.replace("greater than or equal to", "at least")
     words = words.replace("less than or equal to", "at most")
     if complaint["type"] == "literal_error":
