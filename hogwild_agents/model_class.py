@@ -14,8 +14,9 @@ __all__ = ["find_class", "language_class", "text_class"]
 
 def find_class(config: Any) -> Any:
     """Return the class of transformers that writes text by a config, or None."""
-    from transformers.models.auto import modeling_auto as auto
+    from transformers.models.auto import modeling_auto
 
+    auto: Any = modeling_auto
     for mapping in (auto.MODEL_FOR_CAUSAL_LM_MAPPING, auto.MODEL_FOR_MULTIMODAL_LM_MAPPING):
         if type(config) in mapping:
             found = mapping[type(config)]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from hogwild_agents.errors import ModelError
@@ -63,29 +65,28 @@ def quantization_of(config: Any) -> str | None:
 
 
 def _bnb_4bit(dtype: Any) -> Any:
-    from transformers import BitsAndBytesConfig
-
     compute = "bfloat16" if dtype == "auto" else dtype
-    return BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=compute
+    return _config(
+        "BitsAndBytesConfig",
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_compute_dtype=compute,
     )
 
 
 def _bnb_8bit(_: Any) -> Any:
-    from transformers import BitsAndBytesConfig
-
-    return BitsAndBytesConfig(load_in_8bit=True)
+    return _config("BitsAndBytesConfig", load_in_8bit=True)
 
 
 def _torchao_int8(_: Any) -> Any:
-    from transformers import TorchAoConfig
-    from transformers.utils import is_torchao_available
-
-    if not is_torchao_available():
+    if find_spec("torchao") is None:
         raise ImportError("torchao is not installed: pip install torchao")
-    from torchao.quantization import Int8WeightOnlyConfig
+    kind: Any = import_module("torchao.quantization").Int8WeightOnlyConfig
+    return _config("TorchAoConfig", quant_type=kind())
 
-    return TorchAoConfig(Int8WeightOnlyConfig())
+
+def _config(name: str, **options: Any) -> Any:
+    return getattr(import_module("transformers"), name)(**options)
 
 
 _NAMED: dict[str, Callable[[Any], Any]] = {

@@ -179,7 +179,7 @@ def test_a_quantization_that_there_is_not_is_told(folder: Path, given: Any, matc
 
 
 def test_a_missing_library_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("transformers.utils.is_torchao_available", lambda: False)
+    monkeypatch.setattr("hogwild_agents.quantization.find_spec", lambda name: None)
     with pytest.raises(ModelError, match="torchao is not installed: pip install torchao"):
         load_model(folder, quantization="torchao-int8")
     place = "transformers.quantizers.quantizer_quanto.is_optimum_quanto_available"
