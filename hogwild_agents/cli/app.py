@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from hogwild_agents.cli import options as opt
+from hogwild_agents.cli.bench import bench
 from hogwild_agents.errors import ConfigError, HogwildError, ProblemError
 
 FAILED = 2
@@ -286,6 +287,9 @@ def _experiment(
     from hogwild_agents.cli import experiment
 
     return experiment.experiment(file, out, form=form, report_only=report)
+
+
+app.command("bench")(bench)
 
 
 @app.command("prompts")

@@ -25,6 +25,17 @@ def test_engine_needs_torch_and_transformers_only(tmp_path: Path) -> None:
     assert run(REFUSE + code, tmp_path) == "Engine Feed"
 
 
+def test_the_benchmark_needs_torch_and_transformers_only(tmp_path: Path) -> None:
+    code = (
+        "from hogwild_agents.bench.__main__ import main\n"
+        "print(main('--preset tiny --workers 1 --context 16 --rounds 1 --ticks 1 --no-compile'"
+        ".split()))"
+    )
+    said = run(REFUSE + code, tmp_path)
+    assert said.endswith("\n0")
+    assert "What a team adds was not measured" in said
+
+
 def test_bare_import_loads_no_dependency(tmp_path: Path) -> None:
     heavy = ("torch", "transformers", *RUNTIME_ONLY)
     code = f"import sys, hogwild_agents\nprint([n for n in {heavy} if n in sys.modules])"

@@ -1,0 +1,315 @@
+"""Run: makes the model, measures every cell, and puts the report together."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from transformers.utils.import_utils import is_flash_attn_2_available
+
+from hogwild_agents.bench.baselines import PLAIN as PLAIN_WAY, Concatenating, Sequences, Way
+from hogwild_agents.bench.contents import Contents, States, fill_cache, free_cache, read_view
+from hogwild_agents.bench.contestant import Ticks
+from hogwild_agents.bench.floors import Products, measure_bandwidth, weights_read
+from hogwild_agents.bench.machine import facts
+from hogwild_agents.bench.memory import available, peak_above, peak_of_process
+from hogwild_agents.bench.presets import make_model, twin
+from hogwild_agents.bench.report import (
+    BATCH,
+    CONCATENATING,
+    ENGINE,
+    PLAIN,
+    PRODUCTS,
+    SINGLE,
+    Cell,
+    Memory,
+    Report,
+    count,
+    short,
+)
+from hogwild_agents.bench.runtime import Runtime, measure_runtime
+from hogwild_agents.bench.settings import Settings, find_device
+from hogwild_agents.bench.shares import measure_shares
+from hogwild_agents.bench.timing import Runner, take_turns, turn
+from hogwild_agents.engine import Engine
+from hogwild_agents.engine.reach import FULL
+from hogwild_agents.errors import ConfigError, ModelError
+
+Say = Callable[[str], None]
+RUNTIME_TICKS = 24
+"""Ticks of a team in each round: it has to come into its stride, and a step may end."""
+ROOM = 0.8
+"""How much of the free memory a baseline may fill."""
+
+
+def bench(settings: Settings, say: Say) -> Report:
+    """Measure, and return the report; after Ctrl-C, that of what was measured until then.
+
+    Args:
+        settings: what to measure.
+        say: told what happens, line by line.
+
+    Raises:
+        ConfigError: there is no such preset or device, or a context is too long for the model.
+        ModelError: the model cannot be loaded, or is not supported.
+    """
+    device = find_device(settings.device)
+    with _threads(settings.threads):
+        say(f"Making {settings.preset or settings.model} ...")
+        model = make_model(settings, device)
+        plain = twin(model)
+        with Engine(model) as engine:
+            _check_contexts(settings, engine)
+            return _Bench(settings, engine, plain, device, say).run()
+
+
+@contextmanager
+def _threads(number: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    if number is not None:
+        torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _check_contexts(settings: Settings, engine: Engine) -> None:
+    longest = max(settings.contexts) + settings.turn * max(settings.workers)
+    limit = engine.context_length
+    if limit is not None and longest > limit:
+        raise ConfigError(
+            f"A context of {max(settings.contexts)} tokens and what is written in it are {longest} "
+            f"tokens, but the model's context has {limit}: measure shorter ones."
+        )
+
+
+class _Bench:
+    """One benchmark under way."""
+
+    def __init__(
+        self, settings: Settings, engine: Engine, plain: Any, device: torch.device, say: Say
+    ) -> None:
+        self._settings, self._engine, self._plain = settings, engine, plain
+        self._device, self._say = device, say
+        self._ways: dict[int, dict[str, object]] = {}
+        self._cells: list[Cell] = []
+        self._runtimes: list[Runtime] = []
+        self._notes: list[str] = []
+        self._compiled: Any = None
+
+    def run(self) -> Report:
+        """Measure everything."""
+        self._say("Measuring the memory's bandwidth ...")
+        bandwidth = measure_bandwidth(self._device)
+        complete = True
+        try:
+            for context in self._settings.contexts:
+                self._measure_context(context)
+            self._measure_runtimes()
+        except KeyboardInterrupt:
+            complete = False
+            self._notes.append("Interrupted: this is what was measured until then.")
+        bandwidth = bandwidth.best(measure_bandwidth(self._device))
+        return Report(
+            model=self._model_facts(),
+            machine=facts(self._device),
+            settings={"rounds": self._settings.rounds, "ticks": self._settings.ticks},
+            ways=self._ways,
+            bandwidth=bandwidth,
+            cells=tuple(self._cells),
+            runtimes=tuple(self._runtimes),
+            peak=peak_of_process(self._device),
+            notes=tuple(self._notes),
+            complete=complete,
+        )
+
+    def _model_facts(self) -> dict[str, object]:
+        parameters = list(self._plain.parameters())
+        return {
+            "name": self._settings.preset or self._settings.model,
+            "random_weights": self._settings.preset is not None,
+            "dtype": str(self._engine.dtype).removeprefix("torch."),
+            "weight_bytes": sum(one.numel() * one.element_size() for one in parameters),
+            "bytes_per_token": self._engine.bytes_per_token,
+        }
+
+    # -- one context
+
+    def _measure_context(self, context: int) -> None:
+        one = self._contexts(context, 1, context // 2)[0]
+        way, uncompiled = self._find_way(context, one)
+        single = self._sequences(way, [one])
+        plain = single if way == PLAIN_WAY else self._sequences(PLAIN_WAY, [one])
+        for workers in self._settings.workers:
+            self._say(f"Context {short(context)}, {count(workers)} ...")
+            cell = self._measure_cell(context, workers, {SINGLE: single, PLAIN: plain}, uncompiled)
+            self._cells.append(cell)
+            self._collect()
+
+    def _contexts(self, context: int, workers: int, own: int) -> list[list[States]]:
+        """Return the contexts of N independent sequences: the views of N workers."""
+        contents = fill_cache(self._engine, workers, context - workers * own, own)
+        try:
+            return [read_view(self._engine, view) for view in contents.views]
+        finally:
+            free_cache(self._engine, contents)
+
+    def _sequences(self, way: Way, contexts: Sequence[Sequence[States]]) -> Sequences:
+        forward = self._compile() if way.compiled else None
+        return Sequences(self._plain, way, contexts, self._settings.turn, forward)
+
+    def _compile(self) -> Any:
+        if self._compiled is None:
+            mode = "reduce-overhead" if self._device.type == "cuda" else "default"
+            self._compiled = torch.compile(self._plain, mode=mode, dynamic=False)
+        return self._compiled
+
+    # -- transformers' fastest way
+
+    def _find_way(self, context: int, one: list[States]) -> tuple[Way, Way]:
+        """Try the ways of transformers; return the fastest, and the fastest uncompiled one."""
+        found: dict[Way, float] = {}
+        for way in self._candidates():
+            if way.compiled:
+                self._say("Compiling transformers' model (--no-compile leaves this out) ...")
+            try:
+                single = self._sequences(way, [one])
+                single.tick()
+                found[way] = turn(single, self._device, self._settings.ticks)
+            except Exception as error:
+                self._notes.append(f"Context {short(context)}: {way} does not run ({_say(error)}).")
+        uncompiled = {way: spent for way, spent in found.items() if not way.compiled}
+        if not uncompiled:
+            raise ModelError(
+                f"transformers cannot decode this model, so there is no baseline: {self._notes[0]}"
+            )
+        fastest = min(found, key=lambda way: found[way])
+        self._ways[context] = {
+            "chosen": str(fastest),
+            "tried_ms": {str(way): spent for way, spent in found.items()},
+        }
+        return fastest, min(uncompiled, key=lambda way: uncompiled[way])
+
+    def _candidates(self) -> list[Way]:
+        attentions = ["sdpa", "eager"]
+        if self._device.type == "cuda" and is_flash_attn_2_available():
+            attentions.append("flash_attention_2")
+        ways = [PLAIN_WAY, *(Way("dynamic", name) for name in attentions[1:])]
+        ways += [Way("static", name) for name in attentions[:2]]
+        return [*ways, Way("static", "sdpa", compiled=True)] if self._settings.compiling else ways
+
+    # -- one cell
+
+    def _measure_cell(
+        self, context: int, workers: int, singles: dict[str, Sequences], way: Way
+    ) -> Cell:
+        settings, engine = self._settings, self._engine
+        own = settings.own_tokens(context, workers)
+        contents = fill_cache(engine, workers, context - workers * own, own)
+        ticks, notes = Ticks(engine, contents.views), list[str]()
+        contestants: dict[str, Runner] = {ENGINE: ticks, **singles}
+        contestants[PRODUCTS] = Products(self._plain, workers)
+        try:
+            contestants |= self._teams(contents, context, way, notes)
+            times = take_turns(
+                contestants, self._device, rounds=settings.rounds, ticks=settings.ticks
+            )
+            return Cell(
+                workers=workers,
+                context=context,
+                own=own,
+                times=times,
+                weights=weights_read(self._plain, workers),
+                states=context * engine.bytes_per_token,
+                shares=measure_shares(engine, ticks, self._device, settings.turn),
+                memory=self._memory(contestants, context, workers),
+                notes=tuple(notes),
+            )
+        finally:
+            ticks.reset()
+            free_cache(engine, contents)
+
+    def _teams(
+        self, contents: Contents, context: int, way: Way, notes: list[str]
+    ) -> dict[str, Runner]:
+        """Return the baselines that write for all workers, as far as they can be had."""
+        engine, workers = self._engine, len(contents.own)
+        each = context * engine.bytes_per_token
+        found: dict[str, Runner] = {}
+
+        def add(name: str, need: int, make: Callable[[], Runner]) -> None:
+            free = available(self._device)
+            if free is not None and need > ROOM * free:
+                notes.append(
+                    f"{name} is left out: it would take {need / 2**30:.3g} GiB, and "
+                    f"{free / 2**30:.3g} GiB are free."
+                )
+                return
+            try:
+                contestant = make()
+                contestant.tick()
+            except Exception as error:
+                notes.append(f"{name} is left out: it does not run ({_say(error)}).")
+            else:
+                found[name] = contestant
+
+        def batch() -> Runner:
+            return self._sequences(way, [read_view(engine, view) for view in contents.views])
+
+        if engine.adapter.reaches == (FULL,):
+            make = partial(Concatenating, self._plain, way.attention, engine, contents)
+            add(CONCATENATING, 2 * each, make)
+        else:
+            notes.append(f"{CONCATENATING} is left out: some layers do not see the whole view.")
+        if workers > 1:
+            add(BATCH, 3 * workers * each, batch)
+        return found
+
+    def _memory(
+        self, contestants: dict[str, Runner], context: int, workers: int
+    ) -> dict[str, Memory]:
+        each = context * self._engine.bytes_per_token
+        found = {}
+        for name, contestant in contestants.items():
+            if name == PRODUCTS:
+                continue
+            contestant.reset()
+            contestant.tick()
+            found[name] = Memory(
+                cache=each * (workers if name == BATCH else 1),
+                peak=peak_above(contestant.tick, self._device),
+            )
+        return found
+
+    # -- the runtime
+
+    def _measure_runtimes(self) -> None:
+        for workers in self._settings.workers:
+            self._say(f"A team of {workers} ...")
+            try:
+                runtime = measure_runtime(
+                    self._engine,
+                    workers,
+                    self._device,
+                    rounds=self._settings.rounds,
+                    ticks=RUNTIME_TICKS,
+                )
+            except ImportError as error:
+                self._notes.append(f"What a team adds was not measured: {_say(error)}.")
+                return
+            self._runtimes.append(runtime)
+
+    def _collect(self) -> None:
+        gc.collect()
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def _say(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__

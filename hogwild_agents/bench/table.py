@@ -1,0 +1,171 @@
+"""Table: a report for the terminal, in colours where rich is installed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from hogwild_agents.bench.report import (
+    BATCH,
+    CONCATENATING,
+    ENGINE,
+    PLAIN,
+    PRODUCTS,
+    SINGLE,
+    Cell,
+    Report,
+    count,
+    short,
+)
+
+Table = tuple[str, Sequence[str], Sequence[Sequence[str]]]
+"""Title, heads, rows."""
+
+
+def tables(report: Report) -> list[Table]:
+    """Return the tables of a report: speed, floors, and where time and memory go."""
+    return [_speed(report), _floors(report), _shares(report)]
+
+
+def remarks(report: Report) -> list[str]:
+    """Return what has to be said with the tables, a sentence each."""
+    found = [
+        f"Context {short(context)}: transformers' fastest way here is {way['chosen']}."
+        for context, way in report.ways.items()
+    ]
+    how = {cell.shares.how for cell in report.cells if cell.shares is not None}
+    found += [f"Shares of a tick: {one}, in ticks of their own." for one in sorted(how)]
+    found += report.notes
+    for cell in report.cells:
+        place = f"{count(cell.workers)} at context {short(cell.context)}"
+        found += [f"{place}: {note}" for note in cell.notes]
+    return found
+
+
+def as_plain(report: Report) -> str:
+    """Return the tables as plain text."""
+    parts = [heading(report), ""]
+    for title, heads, rows in tables(report):
+        widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+        parts.append(title)
+        parts += [
+            "  ".join(text.rjust(width) for text, width in zip(row, widths, strict=True))
+            for row in (heads, *rows)
+        ]
+        parts.append("")
+    parts += remarks(report)
+    parts += report.noise
+    return "\n".join(parts) + "\n"
+
+
+def show(report: Report) -> None:
+    """Print the tables."""
+    try:
+        from rich.console import Console
+        from rich.table import Table as RichTable
+    except ImportError:
+        print(as_plain(report), end="")
+        return
+    console = Console()
+    if not console.is_terminal:
+        print(as_plain(report), end="")
+        return
+    console.print(heading(report), markup=False, highlight=False, style="bold")
+    for title, heads, rows in tables(report):
+        drawn = RichTable(title=title, title_justify="left", title_style="bold")
+        for head in heads:
+            drawn.add_column(head, justify="right", no_wrap=True)
+        for row in rows:
+            drawn.add_row(*row)
+        console.print(drawn)
+    for text in remarks(report):
+        console.print(text, markup=False, highlight=False, style="dim")
+    for text in report.noise:
+        console.print(text, markup=False, highlight=False, style="bold yellow")
+
+
+def heading(report: Report) -> str:
+    """Return what was measured, and where, in one line."""
+    model, machine, bandwidth = report.model, report.machine, report.bandwidth
+    gigabytes = f"{bandwidth.copy / 1e9:.3g} GB/s copied, {bandwidth.read / 1e9:.3g} GB/s read"
+    return (
+        f"{model['name']}, {model['dtype']}, on {machine['device']}, {machine['threads']} "
+        f"threads, {gigabytes}, {machine['date']}"
+    )
+
+
+def _speed(report: Report) -> Table:
+    heads = ("context", "workers", "ms/tick", "quartiles", "tokens/s")
+    against = {SINGLE: "x single", PLAIN: "x plain", BATCH: "x batch", CONCATENATING: "x concat."}
+    rows = []
+    for cell in report.cells:
+        tick = cell.times[ENGINE]
+        rows.append(
+            (
+                *_place(cell),
+                f"{tick.median:.4g}",
+                f"{tick.low:.4g}-{tick.high:.4g}",
+                f"{cell.tokens_per_second:.4g}",
+                *(_number(cell.gain(name), ".2f") for name in against),
+            )
+        )
+    title = "Speed: ticks of the engine; tokens per second over those of the baselines"
+    return title, (*heads, *against.values()), rows
+
+
+def _floors(report: Report) -> Table:
+    speed, what = report.floor_speed
+    heads = ("context", "workers", "ms/tick", "products", "tick over", "floor", "tick over")
+    baselines = (SINGLE, PLAIN, BATCH, CONCATENATING)
+    rows = []
+    for cell in report.cells:
+        tick, floor = cell.times[ENGINE].median, cell.floor(speed)
+        rows.append(
+            (
+                *_place(cell),
+                f"{tick:.4g}",
+                f"{cell.times[PRODUCTS].median:.4g}",
+                f"{cell.over_products():.2f}",
+                f"{floor:.4g}",
+                f"{tick / floor:.2f}",
+                *(_median(cell, name) for name in baselines),
+            )
+        )
+    title = f"Floors (bare matrix products; all bytes once at the {what} bandwidth), baselines: ms"
+    return title, (*heads, "single", "plain", "batch", "concat."), rows
+
+
+def _shares(report: Report) -> Table:
+    names = ("model", "attention", "sampling", "planning")
+    rows = []
+    for cell in report.cells:
+        runtime, memory = report.runtime(cell.workers), cell.memory.get(ENGINE)
+        shares = {} if cell.shares is None else asdict(cell.shares)
+        rows.append(
+            (
+                *_place(cell),
+                *(_number(shares.get(name), ".1%") for name in names),
+                _number(None if runtime is None else runtime.added.over(runtime.bare), "+.1%"),
+                _number(None if runtime is None else runtime.added.median, ".3g"),
+                _mebibytes(None if memory is None else memory.cache),
+                _mebibytes(None if memory is None else memory.peak),
+            )
+        )
+    heads = ("context", "workers", *names, "runtime adds", "ms", "keys+values", "a tick takes")
+    return "Where time and memory go: shares of a bare tick, what a team adds, MiB", heads, rows
+
+
+def _place(cell: Cell) -> tuple[str, str]:
+    return short(cell.context), str(cell.workers)
+
+
+def _median(cell: Cell, name: str) -> str:
+    return f"{cell.times[name].median:.4g}" if name in cell.times else "-"
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
+def _mebibytes(value: int | None) -> str:
+    return "-" if value is None else f"{value / 2**20:.4g}"

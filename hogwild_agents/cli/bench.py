@@ -1,0 +1,110 @@
+"""``hogwild bench``: how fast ticks are here, against transformers and against the hardware."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+MODEL, WHAT, HOW, OUTPUT = "Model", "What is measured", "How", "Output"
+
+
+def bench(
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The shape of a known model, with random weights: qwen2.5-0.5b (default), "
+            "qwen3-1.7b, qwen3-8b, qwen3-32b, qwq-32b, qwen3-30b-a3b, or tiny.",
+            rich_help_panel=MODEL,
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="A folder or Hugging Face id, instead of a preset.",
+            rich_help_panel=MODEL,
+        ),
+    ] = None,
+    dtype: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="auto (bfloat16, or the checkpoint's), float32, bfloat16 or float16.",
+            rich_help_panel=MODEL,
+        ),
+    ] = "auto",
+    device: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", help="auto (a GPU if there is one), cpu, cuda...", rich_help_panel=MODEL
+        ),
+    ] = "auto",
+    workers: Annotated[
+        str,
+        typer.Option(metavar="N,N,...", help="Numbers of workers.", rich_help_panel=WHAT),
+    ] = "1,2,4,8,16",
+    context: Annotated[
+        str,
+        typer.Option(
+            metavar="N,N,...",
+            help="How many tokens each worker sees; k is 1024.",
+            rich_help_panel=WHAT,
+        ),
+    ] = "1k,4k,8k",
+    threads: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Of torch. Default: its own.", rich_help_panel=HOW),
+    ] = None,
+    rounds: Annotated[
+        int,
+        typer.Option(metavar="N", help="How often all take their turn.", rich_help_panel=HOW),
+    ] = 7,
+    ticks: Annotated[
+        int, typer.Option(metavar="N", help="Timed ticks of one turn.", rich_help_panel=HOW)
+    ] = 4,
+    no_compile: Annotated[
+        bool,
+        typer.Option(
+            "--no-compile",
+            metavar="",
+            help="Do not try transformers' model compiled, which takes a while for each context.",
+            rich_help_panel=HOW,
+        ),
+    ] = False,
+    json: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write all numbers as JSON.", rich_help_panel=OUTPUT),
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.svg", help="Draw the ratios.", rich_help_panel=OUTPUT),
+    ] = None,
+) -> int:
+    """Measure ticks against transformers and against what the hardware allows.
+
+    All take turns in one run; docs/performance.md tells how. Exits with 0, or 130 after Ctrl-C,
+    with what was measured until then.
+    """
+    from hogwild_agents.bench.command import run
+    from hogwild_agents.bench.settings import Settings, parse_numbers
+
+    if preset is None and model is None:
+        preset = Settings.preset
+    settings = Settings(
+        preset=preset,
+        model=model,
+        workers=parse_numbers(workers, "--workers"),
+        contexts=parse_numbers(context, "--context"),
+        dtype=dtype,
+        device=device,
+        threads=threads,
+        rounds=rounds,
+        ticks=ticks,
+        compiling=not no_compile,
+        json=json,
+        plot=plot,
+    )
+    return run(settings)
