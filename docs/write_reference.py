@@ -41,7 +41,7 @@ GROUPS: Mapping[str, tuple[str, str]] = {
     ),
     "Workers": ("", "Worker Token TypingWorker"),
     "Layouts and views": (
-        "",
+        "With pictures: [layouts](layouts.md).",
         "Layout Combined Contiguous Interleaved Isolated Headings Board Place",
     ),
     "Events": (
