@@ -146,13 +146,17 @@ class Desk:
     async def submit(self) -> Sampled | None:
         """Feed what is pending in the next tick; return what was sampled after it.
 
-        Where two steps end at once, the first is fed in a tick of its own.
+        Where two steps end at once, the first is fed in a tick of its own. None where nothing is
+        pending any more, since a tick was under way when this was last cancelled.
         """
         while True:
+            await self._catch_up()
             await self._thinking.admit(self)
             await self._thinking.empty_inbox(self)
             if self.held:  # by a policy that heard of what was in the inbox
                 continue
+            if not self.draft.pending:
+                return None
             if not self.blocked:
                 return await self._hand_in(self.sampler)
             await self._hand_in(None)
@@ -194,8 +198,7 @@ class Desk:
         await self._thinking.handled(self)
         if self.draft.step_ended and not condition():
             await self._thinking.admit(self)
-            if self.draft.step_ended:
-                await self._hand_in_end()
+            await self._hand_in_end()
         while not condition():
             await self._until_woken(condition)
             await self.seat.submit()  # for its turn: of several who are woken, in worker order
@@ -219,6 +222,7 @@ class Desk:
 
     async def finish(self) -> None:
         """Feed what is still pending, with nothing to follow."""
+        await self._catch_up()
         if self.draft.pending:
             await self._thinking.admit(self)
             await self._hand_in(None)
@@ -237,6 +241,17 @@ class Desk:
     def others(self) -> Mapping[str, str]:
         """Return what the other workers have written, by name."""
         return {name: text for name, text in self._thinking.texts.items() if name != self.name}
+
+    async def _catch_up(self) -> None:
+        """Wait for a tick that may be under way still; only then we know what is in the cache."""
+        if self._lost and self.draft.pending:
+            self._require_idle()
+            self._busy = True
+            try:
+                await self.seat.submit()
+            finally:
+                self._busy = False
+        self._lost = False
 
     async def _hand_in(self, sampler: Sampler | None) -> Sampled | None:
         """Feed what is pending, ask what is to be asked, and copy what is to be copied.
@@ -264,8 +279,10 @@ class Desk:
 
     async def _hand_in_end(self) -> None:
         """Feed the end of a step alone."""
-        await self._submit(None, [], [], ending=True)
-        await self._thinking.handled(self)
+        await self._catch_up()
+        if self.draft.step_ended:
+            await self._submit(None, [], [], ending=True)
+            await self._thinking.handled(self)
 
     async def _submit(
         self,
@@ -279,8 +296,6 @@ class Desk:
         self._require_idle()
         self._busy = True
         try:
-            if self._lost:  # only when that tick is over we know what is in the cache
-                await self.seat.submit()
             feeds, moves = self.draft.feeds(sampler, ending=ending)
             asked = [feed for asking in askings for feed in asking.feeds]
             own = self.draft.place.own

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
+from unittest.mock import patch
 
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 from hypothesis import given, settings, strategies as st
 
-from hogwild_agents.actions import Action, Finish, Say
-from hogwild_agents.engine import SamplingParams
+from hogwild_agents.actions import Action, Finish, Probe, Say
+from hogwild_agents.engine import Engine, SamplingParams
 from hogwild_agents.errors import ClosedError, ConfigError, RunError
 from hogwild_agents.events import RunStarted, TickEnded, TokensWritten, WorkerLeft
 from hogwild_agents.layouts import Board, Layout, Place
@@ -193,6 +195,64 @@ async def test_a_lost_token_is_told_where_nothing_can_follow() -> None:
 
     record = await solve(make_team(workers=[Typist("Alice", flush, lose), Typist("Bob", 3)]))
     assert "nothing to continue from" in record.result.failures["Alice"]
+
+
+class Loses(Typist):
+    """Loses a token: it is cancelled while the tick is computed that it comes of."""
+
+    async def lose(self) -> None:
+        with anyio.CancelScope() as scope:
+            with cancelled_in_mid_tick(scope, self.desk._thinking.model.engine):
+                await self.next_token()
+        assert scope.cancelled_caught
+
+
+@contextmanager
+def cancelled_in_mid_tick(scope: anyio.CancelScope, engine: Engine) -> Iterator[None]:
+    plain = engine.forward
+
+    def forward(*args: Any, **options: Any) -> Any:
+        anyio.from_thread.run_sync(scope.cancel)
+        return plain(*args, **options)
+
+    with patch.object(engine, "forward", forward):
+        yield
+
+
+async def test_a_token_lost_with_a_tick_under_way_is_told_where_nothing_can_follow() -> None:
+    async def lose(worker: Typist) -> None:
+        assert isinstance(worker, Loses)
+        await worker.lose()
+        await worker.flush()
+        await worker.next_token()
+
+    record = await solve(make_team(workers=[Loses("Alice", 1, lose), Typist("Bob", 5)]))
+    assert "nothing to continue from" in record.result.failures["Alice"]
+    check_feeds(record)
+
+
+async def test_who_finds_out_what_is_fed_is_asked_with_what_it_feeds_next() -> None:
+    class Asks(Policy):
+        async def on_tick_ended(self, event: TickEnded) -> Sequence[Action]:
+            if event.tick != 2:
+                return []
+            return [Probe(worker="Alice", question="Sure? ", answers=("yes", "no"))]
+
+    async def lose(worker: Typist) -> None:
+        assert isinstance(worker, Loses)
+        await worker.lose()
+        await worker.write("Where was I? ")
+
+    record = await solve(
+        make_team(workers=[Loses("Alice", 1, lose), Typist("Bob", 5)], policies=[Asks()])
+    )
+    assert not record.result.failures
+    fed = [
+        [feed.block.name for feed in commit.feeds]
+        for commit in record.commits
+        if commit.seat == "Alice" and commit.feeds
+    ]
+    assert [names[:2] for names in fed] == [["Alice [1]"], ["Alice [1]"], ["Alice [1]", "probe"]]
 
 
 async def test_two_tasks_of_a_worker_cannot_write_at_once() -> None:
