@@ -25,7 +25,6 @@ from hogwild_agents.errors import (
     TickError,
 )
 from tests.engine.families import QUICK, SUPPORTED, VOCAB
-from tests.engine.oracle import Oracle
 from tests.engine.schedules import Tokens
 from tests.engine.twin import Entry, Twin, Write, engine_of, oracle_of
 
@@ -598,7 +597,6 @@ def test_an_engine_describes_its_model(engine: Engine) -> None:
     assert engine.dtype == torch.float32
     assert engine.device.type == "cpu"
     assert "LlamaForCausalLM" in repr(engine)
-    assert Oracle(LLAMA).layers == engine.model.config.num_hidden_layers
 
 
 def test_a_part_of_a_part_is_a_part_of_the_block() -> None:

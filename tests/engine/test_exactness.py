@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -12,29 +13,27 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from hogwild_agents.engine import Engine, Feed, attention, pool
 from hogwild_agents.errors import UnsupportedModelError
 from tests.engine.families import OTHERS, QUICK, SUPPORTED
+from tests.engine.family import plain_logits
 from tests.engine.schedules import TeamSchedule, Tokens, run_chaos
 from tests.engine.twin import TOLERANCE, Entry, Twin, Write, engine_of, oracle_of
 
 every_family = pytest.mark.parametrize("family", SUPPORTED)
 some_families = pytest.mark.parametrize("family", QUICK)
 
-MODERATE = settings(
-    max_examples=8,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=list(HealthCheck),
-)
-SWEEP = settings(
-    max_examples=250,
-    deadline=None,
-    database=None,
-    print_blob=True,
-    suppress_health_check=list(HealthCheck),
-)
+
+def drawn(examples: int, **more: Any) -> settings:
+    """How many schedules hypothesis draws."""
+    everything = list(HealthCheck)
+    return settings(max_examples=examples, deadline=None, suppress_health_check=everything, **more)
 
 
-@every_family
+MODERATE = drawn(8, derandomize=True, database=None)
+ACROSS = drawn(24, derandomize=True, database=None)
+SWEEP = drawn(50, database=None, print_blob=True)
+LONG_SWEEP = drawn(250, database=None, print_blob=True)
+
+
+@some_families
 @MODERATE
 @given(data=st.data())
 def test_teams_in_any_layout(family: str, data: st.DataObject) -> None:
@@ -42,10 +41,24 @@ def test_teams_in_any_layout(family: str, data: st.DataObject) -> None:
         TeamSchedule(twin, data.draw).run()
 
 
-@every_family
+@some_families
 @MODERATE
 @given(data=st.data())
 def test_any_views_and_calls(family: str, data: st.DataObject) -> None:
+    with Twin.of(family) as twin:
+        run_chaos(twin, data.draw)
+
+
+@ACROSS
+@given(family=st.sampled_from(list(SUPPORTED)), data=st.data())
+def test_teams_of_any_family(family: str, data: st.DataObject) -> None:
+    with Twin.of(family) as twin:
+        TeamSchedule(twin, data.draw).run()
+
+
+@ACROSS
+@given(family=st.sampled_from(list(SUPPORTED)), data=st.data())
+def test_any_views_of_any_family(family: str, data: st.DataObject) -> None:
     with Twin.of(family) as twin:
         run_chaos(twin, data.draw)
 
@@ -99,21 +112,47 @@ def test_sweep_of_any_views(family: str, data: st.DataObject) -> None:
         run_chaos(twin, data.draw)
 
 
+@pytest.mark.sweep
+@some_families
+@LONG_SWEEP
+@given(data=st.data())
+def test_long_sweep_of_teams(family: str, data: st.DataObject) -> None:
+    with Twin.of(family) as twin:
+        TeamSchedule(twin, data.draw).run()
+
+
+@pytest.mark.sweep
+@some_families
+@LONG_SWEEP
+@given(data=st.data())
+def test_long_sweep_of_any_views(family: str, data: st.DataObject) -> None:
+    with Twin.of(family) as twin:
+        run_chaos(twin, data.draw)
+
+
 @every_family
 def test_one_worker_equals_the_plain_forward(family: str) -> None:
     ids = Tokens(3)(50)
-    with torch.no_grad():
-        plain = SUPPORTED[family].build()(torch.tensor([ids])).logits[0]
-    engine = engine_of(family)
-    prompt, own = engine.block(), engine.block()
+    plain = plain_logits(SUPPORTED[family].build(), ids)
+    error = (one_worker(engine_of(family), ids) - plain).abs().max()
+    assert error <= 1e-5 * plain.abs().max()
+    assert error <= TOLERANCE
+
+
+def one_worker(engine: Engine, ids: list[int]) -> torch.Tensor:
+    """The logits of a text that one worker reads and writes, with a step that ends."""
+    prompt, step, own = engine.block(), engine.block(), engine.block()
     rows = [engine.forward([Feed(prompt, [prompt], ids[:20])], logits="all")]
-    rows += [
-        engine.forward([Feed(own, [prompt, own], ids[at : at + 3])], logits="all")
-        for at in range(20, 50, 3)
-    ]
-    engine.free(prompt)
-    engine.free(own)
-    assert (torch.cat(rows) - plain).abs().max() <= 1e-5 * plain.abs().max()
+    for at in range(20, 32, 4):
+        feed = Feed(step, [prompt, step], ids[at : at + 4])
+        rows.append(engine.forward([feed], logits="all"))
+    engine.move(step, prompt)
+    for at in range(32, len(ids), 3):
+        feed = Feed(own, [prompt, own], ids[at : at + 3])
+        rows.append(engine.forward([feed], logits="all"))
+    for block in (prompt, step, own):
+        engine.free(block)
+    return torch.cat(rows)
 
 
 @pytest.mark.parametrize("family", OTHERS)
@@ -127,6 +166,41 @@ def test_other_families_are_exact_or_refused(family: str) -> None:
 
 
 @every_family
+def test_a_team_of_every_family(family: str) -> None:
+    """Three workers of different speeds; steps that end in one tick, slices, second thoughts."""
+    tokens = Tokens(10)
+    with Twin.of(family) as twin:
+        prompt, history, alice, bob, cara = (twin.block() for _ in range(5))
+        past = [Entry(prompt), Entry(history)]
+        twin.tick(Write(prompt, [Entry(prompt)], tokens(15)))
+        for size in (1, 2, 4):
+            twin.tick(
+                Write(alice, [*past, Entry(cara), Entry(bob), Entry(alice)], tokens(size)),
+                Write(bob, [*past, Entry(cara), Entry(alice), Entry(bob)], tokens(1)),
+            )
+        new_alice, new_bob = twin.block(), twin.block()
+        ended = [*past, Entry(alice), Entry(bob)]
+        twin.tick(
+            Write(cara, [*past, Entry(bob), Entry(alice), Entry(cara)], tokens(5)),
+            Write(new_bob, [*ended, Entry(new_bob)], tokens(2)),
+            Write(alice, [*past, Entry(bob), Entry(alice)], tokens(1)),
+            Write(bob, [*past, Entry(alice), Entry(bob)], tokens(1)),
+            Write(new_alice, [*ended, Entry(new_alice)], tokens(3)),
+        )
+        twin.move(alice, history)
+        twin.move(bob, history)
+        twin.truncate(cara, 3)
+        branch = twin.fork(new_bob)
+        later = [Entry(prompt, 4), Entry(history, 2, 9), Entry(new_bob)]
+        for _ in range(2):
+            twin.tick(
+                Write(new_alice, [*later, Entry(cara, 1), Entry(new_alice)], tokens(1)),
+                Write(cara, [*past, Entry(new_bob), Entry(new_alice), Entry(cara)], tokens(2)),
+                Write(branch, [*past, Entry(cara, 0, 2), Entry(branch)], tokens(1)),
+            )
+
+
+@some_families
 def test_blocks_that_grow_by_turns(family: str) -> None:
     """Here a query rotated by one offset over keys at global positions goes wrong."""
     with Twin.of(family) as twin:
@@ -182,7 +256,7 @@ def test_one_block_moved_many_times_keeps_its_precision(family: str) -> None:
             twin.tick(Write(reader, [Entry(step), Entry(reader)], tokens(1)))
 
 
-@every_family
+@some_families
 def test_steps_that_end_in_the_same_tick(family: str) -> None:
     tokens = Tokens(8)
     with Twin.of(family) as twin:
@@ -224,7 +298,7 @@ def test_a_moved_step_reads_the_same_as_before(family: str) -> None:
     torch.testing.assert_close(after, before, atol=TOLERANCE, rtol=0)
 
 
-@every_family
+@some_families
 def test_every_order_of_the_feeds_gives_the_same(family: str) -> None:
     tokens = Tokens(4)
     prompt_ids, old, new = tokens(8), tokens(12), [tokens(size) for size in (2, 1, 4)]
@@ -321,7 +395,9 @@ def test_a_full_slice_is_the_block(family: str) -> None:
 def test_several_engines_do_not_see_each_other() -> None:
     twins = [Twin.of(family) for family in QUICK]
     tokens = Tokens(14)
-    with twins[0], twins[1], twins[2], twins[3]:
+    with ExitStack() as stack:
+        for twin in twins:
+            stack.enter_context(twin)
         blocks = [(twin.block(), twin.block()) for twin in twins]
         for twin, (prompt, _) in zip(twins, blocks, strict=True):
             twin.tick(Write(prompt, [Entry(prompt)], tokens(6)))
@@ -345,29 +421,28 @@ def test_two_engines_of_one_class_in_one_process() -> None:
         torch.testing.assert_close(torch.cat(rows), plain, atol=1e-5, rtol=1e-5)
 
 
-BF16_BOUND = 2.0
-"""In bf16 an engine may err at most so many times as much as the model's plain forward does."""
+BF16_BOUND = 1.5
+"""In bf16 an engine errs at most so many times as much as the model's plain forward does, in the
+median over tokens. The median, because an expert that rounding chooses differently moves single
+tokens by a lot, in either of the two; without experts the same holds for all tokens together.
+
+Measured over all families and three draws of weights: 0.71 to 1.26, and 0.80 to 1.29.
+"""
 
 
 @every_family
 def test_bf16_errs_no_more_than_the_plain_forward(family: str) -> None:
     ids = Tokens(16)(60)
-    row = torch.tensor([ids])
-    model = SUPPORTED[family].build().to(torch.bfloat16)
-    exact = SUPPORTED[family].build()
-    exact.load_state_dict({k: v.float() for k, v in model.state_dict().items()})
-    with torch.no_grad():
-        wanted, plain = exact(row).logits[0], model(row).logits[0].float()
-    with Engine(model) as engine:
+    model, exact = (SUPPORTED[family].build() for _ in range(2))
+    for rounded, weights in zip(model.parameters(), exact.parameters(), strict=True):
+        rounded.data = weights.data.to(torch.bfloat16)
+        weights.data = rounded.data.float()
+    wanted, plain = plain_logits(exact, ids), plain_logits(model, ids).float()
+    with Engine(model, verify=False, **SUPPORTED[family].engine) as engine:
         assert engine.dtype == torch.bfloat16
-        prompt, step, own = engine.block(), engine.block(), engine.block()
-        rows = [engine.forward([Feed(prompt, [prompt], ids[:20])], logits="all")]
-        for at in range(20, 36, 4):
-            feed = Feed(step, [prompt, step], ids[at : at + 4])
-            rows.append(engine.forward([feed], logits="all"))
-        engine.move(step, prompt)
-        for at in range(36, 60):
-            rows.append(engine.forward([Feed(own, [prompt, own], ids[at : at + 1])]))
-    assert rows[0].dtype == torch.float32
-    error = (torch.cat(rows) - wanted).norm()
-    assert error <= BF16_BOUND * (plain - wanted).norm()
+        found = one_worker(engine, ids)
+    assert found.dtype == torch.float32
+    errors, allowed = ((rows - wanted).norm(dim=-1) for rows in (found, plain))
+    assert errors.median() <= BF16_BOUND * allowed.median()
+    if not any("expert" in name for name, _ in model.named_modules()):
+        assert errors.norm() <= BF16_BOUND * allowed.norm()

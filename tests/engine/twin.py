@@ -12,7 +12,7 @@ from hypothesis import assume, currently_in_test_context, note
 from torch import Tensor
 
 from hogwild_agents.engine import CacheBlock, Engine, Feed, ViewEntry
-from tests.engine.families import OTHERS, SUPPORTED
+from tests.engine.families import EVERY
 from tests.engine.oracle import Oracle, OracleBlock, OracleFeed, Part
 
 TOLERANCE = 1e-4
@@ -22,13 +22,13 @@ TOLERANCE = 1e-4
 @functools.cache
 def engine_of(family: str) -> Engine:
     """One engine a family for all tests: slots are reused from test to test."""
-    return Engine({**SUPPORTED, **OTHERS}[family].build())
+    return Engine(EVERY[family].build(), **EVERY[family].engine)
 
 
 @functools.cache
 def oracle_of(family: str) -> Oracle:
     """The oracle of the same weights, in a model of its own."""
-    return Oracle({**SUPPORTED, **OTHERS}[family])
+    return Oracle(EVERY[family])
 
 
 @dataclass(frozen=True)
