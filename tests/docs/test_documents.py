@@ -1,6 +1,7 @@
 """What README and docs/ show works as it stands there."""
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from docs.markdown import slugs
+from hogwild_agents.cli.app import call
+from hogwild_agents.config import RunConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
@@ -21,6 +24,16 @@ BLOCKS = [
     for page in PAGES
     for found in BLOCK.finditer(page.read_text())
 ]
+SHELL = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
+COMMANDS = sorted(
+    {
+        line[line.index("hogwild ") :]
+        for page in PAGES
+        for block in SHELL.findall(page.read_text())
+        for line in block.splitlines()
+        if "hogwild " in line
+    }
+)
 
 
 def test_there_are_blocks_to_run() -> None:
@@ -48,3 +61,28 @@ def test_every_link_to_a_heading_leads_to_one(page: Path) -> None:
         target = page.parent / file if file else page
         if target.suffix == ".md":
             assert anchor in slugs(target.read_text()).values(), f"{page.name}: {file}#{anchor}"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_options_that_there_are(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = shlex.split(command, comments=True)[1:]
+    assert call([*arguments, "--help"]) == 0
+    assert call([*arguments, "--no-such-option", "--help"]) == 2
+    capsys.readouterr()
+
+
+def test_files_of_options_can_be_loaded(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "command-line.md").read_text()
+    blocks = [part.partition("```")[0] for part in page.split("```toml\n")[1:]]
+    assert blocks
+    for block in blocks:
+        (tmp_path / "team.toml").write_text(block)
+        assert RunConfig.load(tmp_path / "team.toml").model_fields_set
+
+
+def test_examples_are_all_listed() -> None:
+    page = (ROOT / "docs" / "examples.md").read_text()
+    listed = re.findall(r"\(\.\./examples/(\w+\.py)\)", page)
+    assert sorted(listed) == sorted(path.name for path in (ROOT / "examples").glob("*.py"))

@@ -7,6 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from hogwild_agents import Board, Limits, RunView, SamplingParams
+from hogwild_agents.cli.app import app
 from hogwild_agents.cli.build import OPTIONS, POLICIES
 from hogwild_agents.config import RunConfig
 from hogwild_agents.events import NAMES
@@ -41,6 +42,16 @@ def test_policies_have_the_names_of_the_command_line() -> None:
             found[name.strip("`")] = re.match(r"\[`(\w+)\(", policy)
     assert {name: kind and kind[1] for name, kind in found.items()} == POLICIES
     assert tuple(found)[:3] == RunConfig().policies
+
+
+def test_commands_are_all_listed() -> None:
+    told = {
+        name
+        for command, _ in rows("command-line.md", "| command | what it does |")
+        for name in re.findall(r"`hogwild (\w+)", command)
+    }
+    commands = {str(command.name) for command in app.registered_commands if not command.hidden}
+    assert told == commands | {str(group.name) for group in app.registered_groups}
 
 
 def test_options_of_policies_are_told() -> None:
