@@ -15,8 +15,8 @@ An engine is synchronous and belongs to one thread at a time.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
@@ -26,8 +26,8 @@ from torch import Tensor
 from hogwild_agents.engine.adapter import Adapter
 from hogwild_agents.engine.attention import NAME, SURVEY, AttentionPlan, TickAttention, register
 from hogwild_agents.engine.block import CacheBlock, ViewEntry
-from hogwild_agents.engine.bridge import Bridge
 from hogwild_agents.engine.context import find_context
+from hogwild_agents.engine.loan import Loan
 from hogwild_agents.engine.plan import Feed, build_plan, entry_block, entry_range
 from hogwild_agents.engine.pool import Pool, pieces
 from hogwild_agents.engine.probe import probe_bound, probe_error, probe_tokens
@@ -52,7 +52,8 @@ class Engine:
     """Runs ticks of a transformers causal language model over shared cache blocks.
 
     While the engine lives the model is lent to it: its attention implementation is ``"hogwild"``
-    and it is in eval mode. :meth:`close` (or leaving a ``with``) gives it back as it was.
+    and it is in eval mode. :meth:`close` (or leaving a ``with``) gives it back as it was; so does
+    dropping the engine.
 
     Args:
         model: a loaded causal language model with rotary positions.
@@ -91,14 +92,11 @@ class Engine:
         self._vocab_size = int(model.get_input_embeddings().weight.shape[0])
         self._context = find_context(model, max_context)
         self._blocks: dict[int, CacheBlock] = {}
-        self._attention = _implementations(model.config)
-        self._modes = [(module, module.training) for module in model.modules()]
         self._closed = False
         self._probe_error: float | None = None
-        self._bridge: Bridge | None = None
-        model.eval()
+        self._loan = Loan(model, self._context)
+        weakref.finalize(self, self._loan.give_back).atexit = False
         try:
-            self._context.pin()
             ids, expected = self._explain(self._plain_probe) if verify else ([], None)
             register()
             self._adapter = self._survey()
@@ -318,13 +316,7 @@ class Engine:
         self._blocks.clear()
         if hasattr(self, "_pool"):
             self._pool = Pool(self._pool.shapes, self._pool.max_tokens)
-        if self.model.config._attn_implementation != self._attention[""]:
-            self.model.set_attn_implementation(self._attention)
-        if self._bridge:
-            self._bridge.remove()
-        self._context.unpin()
-        for module, training in self._modes:
-            module.training = training
+        self._loan.give_back()
 
     def __enter__(self) -> Self:
         return self
@@ -370,7 +362,7 @@ class Engine:
         plan: AttentionPlan,
         keep: int | list[int] | Tensor,
     ) -> Tensor:
-        with self._bridge.carrying(plan) if self._bridge else nullcontext():
+        with self._loan.carrying(plan):
             output = self.model(
                 input_ids=input_ids,
                 position_ids=position_ids,
@@ -518,7 +510,7 @@ class Engine:
         try:
             adapter = self._explain(self._look)
         except LentModelError:
-            self._bridge = Bridge(self.model)
+            self._loan.bridge()
             try:
                 adapter = self._explain(self._look)
             except LentModelError as error:
@@ -586,21 +578,13 @@ class Engine:
             raise refusal(self.model, f"a probe failed ({first})") from error
 
 
-def _implementations(config: Any) -> dict[str, Any]:
-    """Return the attention implementations of a config and of its parts, in transformers' form."""
-    parts = {name: getattr(config, name, None) for name in getattr(config, "sub_configs", {})}
-    own = {"": config, **{name: part for name, part in parts.items() if part is not None}}
-    found = {name: part._attn_implementation for name, part in own.items()}
-    return {name: implementation for name, implementation in found.items() if implementation}
-
-
 def _input_device(model: Any) -> torch.device:
     """Return where a model takes token ids.
 
     That is where its embeddings are, or where accelerate brings them when they are needed.
     """
     embeddings = model.get_input_embeddings()
-    place = embeddings.weight.device
+    place: torch.device = embeddings.weight.device
     if place.type == "meta":
         place = torch.device(embeddings._hf_hook.execution_device)
     return place
