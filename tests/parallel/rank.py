@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,15 @@ import torch
 import torch.distributed as dist
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from hogwild_agents.engine import Feed
+from hogwild_agents.engine import Feed, link
 from hogwild_agents.engine.parallel import ParallelEngine
 from hogwild_agents.errors import HogwildError, ParallelError, UsageError
 from hogwild_agents.shards import split_options
 from tests.engine.families import VOCAB
 from tests.parallel.schedule import play
 
+TIMEOUT = timedelta(seconds=60)
+"""How long the processes wait for each other within a forward."""
 POISON = 2
 """A token whose embedding is no number in the model of the scenes about failures."""
 
@@ -37,8 +40,9 @@ def shared_engine(folder: Path, **options: Any) -> ParallelEngine:
 
 
 def logits(folder: Path) -> dict[str, Any]:
-    """Play the schedule on every model in the folder."""
+    """Play the schedule on every model in the folder; long messages go in two parts."""
     found: dict[str, Any] = {}
+    link.FIRST = 60
     for place in sorted(path for path in folder.iterdir() if path.is_dir()):
         engine = shared_engine(place)
         found[place.name] = {
@@ -100,8 +104,11 @@ def deaths(folder: Path) -> dict[str, Any]:
     block = engine.block("own")
     engine.forward([Feed(block, [block], [5, 6, 7])])
     print("leading", flush=True)
-    if sys.stdin.readline().strip() == "fail":
+    word = sys.stdin.readline().strip()
+    if word == "fail":
         raise RuntimeError("This program ends without closing its engine.")
+    if word == "interrupt":
+        return interrupted(engine, Feed(block, [block], [8]))
     errors = []
     for _ in range(2):
         with pytest.raises(ParallelError) as raised:
@@ -109,6 +116,20 @@ def deaths(folder: Path) -> dict[str, Any]:
         errors.append(str(raised.value))
     engine.close()
     return {"errors": errors, "length": len(block), "closed": engine.closed}
+
+
+def interrupted(engine: ParallelEngine, feed: Feed) -> dict[str, Any]:
+    """Break off in the midst of a forward, and live on until a last word comes."""
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    engine.model.model.norm.register_forward_pre_hook(interrupt)
+    with engine, pytest.raises(KeyboardInterrupt):
+        engine.forward([feed])
+    print("interrupted", flush=True)
+    sys.stdin.readline()
+    return {"closed": engine.closed}
 
 
 def main() -> None:
@@ -119,6 +140,7 @@ def main() -> None:
         init_method=f"file://{folder / scene}.store",
         rank=int(os.environ["RANK"]),
         world_size=int(os.environ["WORLD_SIZE"]),
+        timeout=TIMEOUT,
     )
     found = {"logits": logits, "mistakes": mistakes, "deaths": deaths}[scene](folder)
     print(json.dumps(found))

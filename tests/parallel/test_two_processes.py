@@ -105,6 +105,24 @@ def test_who_follows_is_told_when_the_leader_is_killed(models: Path) -> None:
 
 
 @pytest.mark.sweep
+def test_who_follows_does_not_wait_for_ever_for_a_leader_that_was_interrupted(
+    models: Path,
+) -> None:
+    """It waits in a layer for what the leader, which lives on, will never send."""
+    with Processes("deaths", models) as processes:
+        processes.wait_for(1, "following")
+        processes.wait_for(0, "leading")
+        processes.say(0, "interrupt")
+        processes.wait_for(0, "interrupted")
+        follower = processes.ends(1)
+        processes.say(0, "enough")
+        leader = processes.ends(0)
+    assert leader.code == 0, leader.err
+    assert "failed in a forward" in follower.out["error"]
+    assert follower.out["closed"]
+
+
+@pytest.mark.sweep
 def test_the_leader_is_told_when_a_follower_is_killed(models: Path) -> None:
     with Processes("deaths", models) as processes:
         processes.wait_for(0, "leading")
@@ -115,5 +133,5 @@ def test_the_leader_is_told_when_a_follower_is_killed(models: Path) -> None:
     first, second = leader.out["errors"]
     assert "start them all anew" in first  # whether telling or computing has failed
     assert "no longer in step" in second
-    assert leader.out["length"] == 0  # a closed engine's block
+    assert leader.out["length"] == 3  # the tick that failed has left nothing
     assert leader.out["closed"]
