@@ -28,7 +28,7 @@ class Ring(Layout):
         entries = [*board.opening(place), board.past, *board.finished(place, block)]
         if others := board.seen_by(place):
             neighbour = others[(board.places.index(place) - 1) % len(others)]
-            entries += [board.others, neighbour.own, board.unfinished]
+            entries += [board.others, *board.current(neighbour, place), board.unfinished]
         return [*entries, board.own, block]
 
 

@@ -14,11 +14,12 @@ from hogwild_agents.config import RunConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
-BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^```python\n(.*?)^```$(?:\n\n^```text\n(.*?)^```$)?", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!https?://|#)([^)#]+)[^)]*\)|src=\"([^\"]+)\"")
 BLOCKS = [
     pytest.param(
         found[1],
+        found[2],
         id=f"{page.relative_to(ROOT)}:{page.read_text()[: found.start()].count(chr(10)) + 1}",
     )
     for page in PAGES
@@ -40,12 +41,16 @@ def test_there_are_blocks_to_run() -> None:
     assert len(BLOCKS) >= 3
 
 
-@pytest.mark.parametrize("code", BLOCKS)
-def test_every_python_block_runs(code: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("code", "output"), BLOCKS)
+def test_every_python_block_runs_and_prints_what_stands_below(
+    code: str, output: str | None, tmp_path: Path
+) -> None:
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr
+    if output is not None:
+        assert done.stdout.strip() == output.strip()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
