@@ -71,7 +71,7 @@ class Sequences:
         self._written = 0
         self._cache = self._new_cache(room)
         _put(self._cache, contexts)
-        self._next = first_tokens(self.tokens)
+        self.fed = first_tokens(self.tokens)
 
     def _new_cache(self, room: int) -> Cache:
         config = self._model.config
@@ -81,7 +81,7 @@ class Sequences:
 
     def reset(self) -> None:
         """See :class:`Contestant`. Sliding layers keep what they have; their size is the same."""
-        self._next = first_tokens(self.tokens)
+        self.fed = first_tokens(self.tokens)
         if any(self._cache.is_sliding):
             return
         layers: list[Any] = list(self._cache.layers)
@@ -100,7 +100,7 @@ class Sequences:
         position = self._length + self._written
         with torch.no_grad():
             output = self._forward(
-                input_ids=torch.tensor(self._next, device=device)[:, None],
+                input_ids=torch.tensor(self.fed, device=device)[:, None],
                 position_ids=torch.full((self.tokens, 1), position, device=device),
                 past_key_values=self._cache,
                 use_cache=True,
@@ -111,7 +111,7 @@ class Sequences:
 
     def tick(self) -> None:
         """See :class:`Contestant`."""
-        self._next = most_likely(self.logits())
+        self.fed = most_likely(self.logits())
 
 
 def _put(cache: Cache, contexts: Sequence[Sequence[States]]) -> None:
@@ -147,14 +147,14 @@ class Concatenating:
             for number, states in enumerate(shared)
         ]
         self._cache = Cache(layers=list(self._layers))
-        self._next = first_tokens(self.tokens)
+        self.fed = first_tokens(self.tokens)
 
     def reset(self) -> None:
         """See :class:`Contestant`."""
         self._places.reset()
         for layer in self._layers:
             layer.reset()
-        self._next = first_tokens(self.tokens)
+        self.fed = first_tokens(self.tokens)
 
     def logits(self) -> Tensor:
         """See :class:`Contestant`."""
@@ -165,7 +165,7 @@ class Concatenating:
             self._places.begin_tick()
             position = self._places.total - 1
             output = self._model(
-                input_ids=torch.tensor(self._next, device=device)[:, None],
+                input_ids=torch.tensor(self.fed, device=device)[:, None],
                 position_ids=torch.full((self.tokens, 1), position, device=device),
                 past_key_values=self._cache,
                 use_cache=True,
@@ -175,7 +175,7 @@ class Concatenating:
 
     def tick(self) -> None:
         """See :class:`Contestant`."""
-        self._next = most_likely(self.logits())
+        self.fed = most_likely(self.logits())
 
 
 class _Places:

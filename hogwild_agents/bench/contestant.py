@@ -14,7 +14,13 @@ GREEDY = SamplingParams(temperature=0.0)
 
 
 class Contestant(Protocol):
-    """What is measured: :meth:`tick` is timed, :meth:`reset` is not."""
+    """What is measured: :meth:`tick` is timed, :meth:`reset` is not.
+
+    Attributes:
+        fed: the tokens that the next forward is fed with.
+    """
+
+    fed: list[int]
 
     @property
     def tokens(self) -> int:
@@ -53,7 +59,7 @@ class Ticks:
         self._own = [entry_block(view[-1]) for view in views]
         self._lengths = [len(block) for block in self._own]
         self._samplers = [Sampler(params, seed) for seed in range(self.tokens)]
-        self._next = first_tokens(self.tokens)
+        self.fed = first_tokens(self.tokens)
 
     @property
     def tokens(self) -> int:
@@ -64,17 +70,17 @@ class Ticks:
         """See :class:`Contestant`."""
         for block, length in zip(self._own, self._lengths, strict=True):
             self._engine.truncate(block, length)
-        self._next = first_tokens(self.tokens)
+        self.fed = first_tokens(self.tokens)
 
     def logits(self) -> Tensor:
         """See :class:`Contestant`."""
-        feeds = zip(self._own, self._views, self._next, strict=True)
+        feeds = zip(self._own, self._views, self.fed, strict=True)
         return self._engine.forward([Feed(block, view, [token]) for block, view, token in feeds])
 
     def sample(self, logits: Tensor) -> None:
         """Choose the next tokens."""
         found = sample(logits, self._samplers, [tuple] * self.tokens)
-        self._next = [one.token for one in found]
+        self.fed = [one.token for one in found]
 
     def tick(self) -> None:
         """See :class:`Contestant`."""
