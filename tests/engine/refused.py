@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from tests.engine.families import DEEPSEEK, EXPERTS, family
+from tests.engine.families import DEEPSEEK, EXPERTS, GEMMA, family
 from tests.engine.family import CONTEXT, VOCAB, Family
 
 
@@ -200,6 +200,17 @@ _EVERY = (
             decoder_ffn_dim=64,
         ),
         "encoder-decoder",
+    ),
+    Refusal(
+        family(
+            "gemma3-both-ways",
+            "Gemma3",
+            config="Gemma3TextConfig",
+            use_bidirectional_attention=True,
+            **GEMMA,
+        ),
+        "sees other keys than the last ones before its query",
+        from_config=False,
     ),
     Refusal(
         # Keys are chosen by their values, each layer in its own mask.

@@ -64,34 +64,34 @@ def test_any_views_of_any_family(family: str, data: st.DataObject) -> None:
 
 
 @MODERATE
-@given(data=st.data())
-def test_a_cache_of_many_small_slabs(data: st.DataObject) -> None:
+@given(family=st.sampled_from(QUICK), data=st.data())
+def test_a_cache_of_many_small_slabs(family: str, data: st.DataObject) -> None:
     """Blocks that lie in pieces, in slabs that were added one by one."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pool, "FIRST_SLAB", 3)
         with (
-            Engine(fresh_llama(), verify=False) as engine,
-            Twin(engine, oracle_of("llama")) as twin,
+            Engine(fresh(family), verify=False) as engine,
+            Twin(engine, oracle_of(family)) as twin,
         ):
             TeamSchedule(twin, data.draw).run()
             run_chaos(twin, data.draw)
 
 
 @MODERATE
-@given(data=st.data())
-def test_attention_as_other_devices_compute_it(data: st.DataObject) -> None:
+@given(family=st.sampled_from((*QUICK, "gemma2", "mimo-v2-flash")), data=st.data())
+def test_attention_as_other_devices_compute_it(family: str, data: st.DataObject) -> None:
     """The kernel for the CPU aside: plain matrix products, as on a GPU."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(attention, "_has_flash", lambda queries, values: False)
-        with Twin.of("llama") as twin:
+        with Twin.of(family) as twin:
             TeamSchedule(twin, data.draw).run()
             run_chaos(twin, data.draw)
 
 
 @functools.cache
-def fresh_llama() -> Any:
+def fresh(family: str) -> Any:
     """A model for engines that are made anew for each example."""
-    return SUPPORTED["llama"].build()
+    return SUPPORTED[family].build()
 
 
 @pytest.mark.sweep

@@ -12,7 +12,7 @@ from transformers import Gemma3Config, Qwen3_5Config
 from hogwild_agents.engine import Engine, Feed, unsupported_reason
 from hogwild_agents.errors import UnsupportedModelError
 from tests.engine.families import OTHERS, SUPPORTED
-from tests.engine.family import plain_logits
+from tests.engine.family import CONTEXT, plain_logits
 from tests.engine.refused import REFUSED
 
 every_refused = pytest.mark.parametrize("family", REFUSED)
@@ -102,3 +102,13 @@ def test_layers_may_differ_in_what_they_do(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_multimodal_config_is_judged_by_its_language_part() -> None:
     assert unsupported_reason(Gemma3Config()) is None
     assert "linear-attention" in str(unsupported_reason(Qwen3_5Config()))
+
+
+def test_longrope_beyond_its_short_table_is_exact_or_refused() -> None:
+    """Phi-3.5-MoE keeps its short table there, and changes its scale only."""
+    sparse = SUPPORTED["phi3.5-moe"]
+    assert Engine(sparse.build()).context_length == 512
+    with pytest.raises(UnsupportedModelError, match="no rotation known"):
+        Engine(sparse.build(), max_context=CONTEXT)
+    with Engine(SUPPORTED["phi3-longrope"].build(), max_context=CONTEXT) as engine:
+        assert engine.context_length == CONTEXT
