@@ -37,7 +37,7 @@ def peak_above(call: Callable[[], object], device: torch.device) -> int | None:
 
 
 def peak_of_process(device: torch.device) -> int | None:
-    """Return the most bytes that this process has had: of the GPU's memory if it has one."""
+    """Return the most bytes that this process has had; of a GPU's memory, since a reset."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     try:

@@ -101,6 +101,7 @@ class _Bench:
         self._runtimes: list[Runtime] = []
         self._notes: list[str] = []
         self._compiled: Any = None
+        self._peak: int | None = None
 
     def run(self) -> Report:
         """Measure everything."""
@@ -115,6 +116,7 @@ class _Bench:
             complete = False
             self._notes.append("Interrupted: this is what was measured until then.")
         bandwidth = bandwidth.best(measure_bandwidth(self._device))
+        self._note_peak()
         return Report(
             model=self._model_facts(),
             machine=facts(self._device),
@@ -123,7 +125,7 @@ class _Bench:
             bandwidth=bandwidth,
             cells=tuple(self._cells),
             runtimes=tuple(self._runtimes),
-            peak=peak_of_process(self._device),
+            peak=self._peak,
             notes=tuple(self._notes),
             complete=complete,
         )
@@ -147,8 +149,13 @@ class _Bench:
         plain = single if way == PLAIN_WAY else self._sequences(PLAIN_WAY, [one])
         for workers in self._settings.workers:
             self._say(f"Context {short(context)}, {count(workers)} ...")
-            cell = self._measure_cell(context, workers, {SINGLE: single, PLAIN: plain}, uncompiled)
-            self._cells.append(cell)
+            singles = {SINGLE: single, PLAIN: plain}
+            try:
+                self._cells.append(self._measure_cell(context, workers, singles, uncompiled))
+            except (torch.OutOfMemoryError, MemoryError):
+                self._notes.append(
+                    f"Context {short(context)} with {count(workers)} does not fit into memory."
+                )
             self._collect()
 
     def _contexts(self, context: int, workers: int, own: int) -> list[list[States]]:
@@ -275,6 +282,7 @@ class _Bench:
     ) -> dict[str, Memory]:
         each = context * self._engine.bytes_per_token
         found = {}
+        self._note_peak()
         for name, contestant in contestants.items():
             if name == PRODUCTS:
                 continue
@@ -303,6 +311,11 @@ class _Bench:
                 self._notes.append(f"What a team adds was not measured: {_say(error)}.")
                 return
             self._runtimes.append(runtime)
+
+    def _note_peak(self) -> None:
+        """Keep the peak until now: to measure single ticks, a GPU's is reset."""
+        found = (self._peak, peak_of_process(self._device))
+        self._peak = max((peak for peak in found if peak is not None), default=None)
 
     def _collect(self) -> None:
         gc.collect()
