@@ -23,6 +23,7 @@ class Loan:
         self._attention = _implementations(model.config)
         self._modes = [(module, module.training) for module in model.modules()]
         self._bridge: Bridge | None = None
+        self._returned = False
         try:
             model.eval()
             context.pin()
@@ -41,7 +42,10 @@ class Loan:
             yield
 
     def give_back(self) -> None:
-        """Leave the model as it was. Doing it again changes nothing."""
+        """Leave the model as it was. Doing it again changes nothing: another engine may have it."""
+        if self._returned:
+            return
+        self._returned = True
         if self._model.config._attn_implementation != self._attention[""]:
             self._model.set_attn_implementation(self._attention)
         if self._bridge:
@@ -49,7 +53,6 @@ class Loan:
         self._context.unpin()
         for module, training in self._modes:
             module.training = training
-        self._modes.clear()
 
 
 def _implementations(config: Any) -> dict[str, Any]:

@@ -48,3 +48,16 @@ def test_a_model_can_be_lent_again_after_its_engine_was_dropped() -> None:
     gc.collect()
     with Engine(model) as engine:
         assert not engine.closed
+
+
+def test_an_engine_that_was_closed_may_be_dropped_while_another_has_the_model() -> None:
+    model = EVERY["llama"].build()
+    first = Engine(model)
+    first.close()
+    with Engine(model) as engine:
+        block = engine.block()
+        before = engine.forward([Feed(block, [block], [5, 6, 7])])
+        del first
+        gc.collect()
+        engine.truncate(block, 0)
+        assert torch.equal(engine.forward([Feed(block, [block], [5, 6, 7])]), before)
