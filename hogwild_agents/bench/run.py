@@ -40,18 +40,20 @@ from hogwild_agents.engine.reach import FULL
 from hogwild_agents.errors import ConfigError, ModelError
 
 Say = Callable[[str], None]
+Keep = Callable[[Report], None]
 RUNTIME_TICKS = 24
 """Ticks of a team in each round: it has to come into its stride, and a step may end."""
 ROOM = 0.8
 """How much of the free memory a baseline may fill."""
 
 
-def bench(settings: Settings, say: Say) -> Report:
+def bench(settings: Settings, say: Say, keep: Keep) -> Report:
     """Measure, and return the report; after Ctrl-C, that of what was measured until then.
 
     Args:
         settings: what to measure.
         say: told what happens, line by line.
+        keep: given what is known so far after each cell, for a run that is cut short.
 
     Raises:
         ConfigError: there is no such preset or device, or a context is too long for the model.
@@ -64,7 +66,7 @@ def bench(settings: Settings, say: Say) -> Report:
         plain = twin(model)
         with Engine(model) as engine:
             _check_contexts(settings, engine)
-            return _Bench(settings, engine, plain, device, say).run()
+            return _Bench(settings, engine, plain, device, say, keep).run()
 
 
 @contextmanager
@@ -92,10 +94,17 @@ class _Bench:
     """One benchmark under way."""
 
     def __init__(
-        self, settings: Settings, engine: Engine, plain: Any, device: torch.device, say: Say
+        self,
+        settings: Settings,
+        engine: Engine,
+        plain: Any,
+        device: torch.device,
+        say: Say,
+        keep: Keep,
     ) -> None:
         self._settings, self._engine, self._plain = settings, engine, plain
-        self._device, self._say = device, say
+        self._device, self._say, self._keep = device, say, keep
+        self._machine = facts(device)
         self._ways: dict[int, dict[str, object]] = {}
         self._cells: list[Cell] = []
         self._runtimes: list[Runtime] = []
@@ -106,7 +115,7 @@ class _Bench:
     def run(self) -> Report:
         """Measure everything."""
         self._say("Measuring the memory's bandwidth ...")
-        bandwidth = measure_bandwidth(self._device)
+        self._bandwidth = measure_bandwidth(self._device)
         complete = True
         try:
             for context in self._settings.contexts:
@@ -115,14 +124,17 @@ class _Bench:
         except KeyboardInterrupt:
             complete = False
             self._notes.append("Interrupted: this is what was measured until then.")
-        bandwidth = bandwidth.best(measure_bandwidth(self._device))
+        self._bandwidth = self._bandwidth.best(measure_bandwidth(self._device))
         self._note_peak()
+        return self._report(complete=complete)
+
+    def _report(self, *, complete: bool) -> Report:
         return Report(
             model=self._model_facts(),
-            machine=facts(self._device),
+            machine=self._machine,
             settings={"rounds": self._settings.rounds, "ticks": self._settings.ticks},
             ways=self._ways,
-            bandwidth=bandwidth,
+            bandwidth=self._bandwidth,
             cells=tuple(self._cells),
             runtimes=tuple(self._runtimes),
             peak=self._peak,
@@ -157,6 +169,7 @@ class _Bench:
                     f"Context {short(context)} with {count(workers)} does not fit into memory."
                 )
             self._collect()
+            self._keep(self._report(complete=False))
 
     def _contexts(self, context: int, workers: int, own: int) -> list[list[States]]:
         """Return the contexts of N independent sequences: the views of N workers."""

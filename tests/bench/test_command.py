@@ -95,6 +95,22 @@ def test_an_interrupted_benchmark_shows_what_it_has(
     assert "Interrupted: this is what was measured until then." in capsys.readouterr().out
 
 
+def test_a_benchmark_that_is_cut_short_leaves_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*args: object, **kwargs: object) -> None:
+        raise SystemExit
+
+    monkeypatch.setattr(module, "measure_runtime", killed)
+    file = tmp_path / "b.json"
+    asked = [*QUICK, "--workers", "1", "--context", "64", "--no-compile", "--json", str(file)]
+    with pytest.raises(SystemExit):
+        main(asked)
+    found = json.loads(file.read_text())
+    assert found["complete"] is False
+    assert found["cells"][0]["ms_per_tick"][ENGINE]["median"] > 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
