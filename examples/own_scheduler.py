@@ -13,7 +13,7 @@ engine = model.engine
 
 prompt, alice, bob = engine.block("prompt"), engine.block("Alice"), engine.block("Bob")
 problem = "<|user|>Tasks: a) 7 + 1 - 3 b) 4 + 9 - 6<|assistant|><think>\n"
-engine.forward([Feed(prompt, [prompt], model.encode(problem))])
+engine.forward([Feed(prompt, [prompt], model.tokenizer.encode(problem))])
 
 views = {alice: [prompt, bob, alice], bob: [prompt, alice, bob]}
 pending = {alice: model.encode("**Alice [1]:** "), bob: model.encode("**Bob [1]:** ")}
