@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, takewhile
 from typing import Any, Literal, TypeAlias
@@ -112,15 +112,31 @@ class Speller:
         self._tokenizer = tokenizer
         self._before = anchor(tokenizer)
         marks = control_tokens(tokenizer, control)
-        longest_first = sorted(marks, key=len, reverse=True)
-        self._marks = re.compile("|".join(map(re.escape, longest_first))) if marks else None
+        self._marks = _any_of(marks)
         self._plain = frozenset(marks.values())
+        known = control_tokens(tokenizer)
+        self._kept = {text: number for text, number in known.items() if text not in marks}
+        self._keeping = _any_of(self._kept)
         self._bytes: Sequence[int | None] | None = None
 
     def spell(self, text: str) -> list[int]:
         """Return the ids of a text."""
         check_characters(text)
+        return list(chain.from_iterable(map(self._spell_part, self._cut_kept(text))))
+
+    def _spell_part(self, text: str) -> list[int]:
+        if text in self._kept:
+            return [self._kept[text]]
         return list(chain.from_iterable(map(self._write, self._cut_marks(text))))
+
+    def _cut_kept(self, text: str) -> Iterator[str]:
+        """Cut out the control tokens that are recognised: nothing may cut these."""
+        start = 0
+        for found in self._keeping.finditer(text) if self._keeping else ():
+            yield text[start : found.start()]
+            yield found[0]
+            start = found.end()
+        yield text[start:]
 
     def _cut_marks(self, text: str) -> Iterator[str]:
         """Cut every control token that is to be plain text behind its first character."""
@@ -192,6 +208,12 @@ class Speller:
             self._bytes = _byte_tokens(self._tokenizer)
         found = [self._bytes[byte] for byte in data]
         return [] if None in found else [token for token in found if token is not None]
+
+
+def _any_of(spellings: Iterable[str]) -> re.Pattern[str] | None:
+    """Return a pattern for any of some texts, the longest first."""
+    longest_first = sorted(spellings, key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
 
 
 def _cut(text: str, agreed: float) -> int:
