@@ -16,10 +16,10 @@ demo: $(VENV)/.installed ## let a team of the bundled model solve a problem, liv
 	$(BIN)/hogwild run --pace 6
 
 test: $(VENV)/.installed-test ## run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 sweep: $(VENV)/.installed-test ## run the longer sweeps that `make test` leaves out
-	$(BIN)/python -m pytest -m sweep --timeout=1800
+	$(BIN)/python -m pytest -m sweep --timeout=1800 -n 2 --dist worksteal
 
 check: lint types package ## ruff, mypy, and the built package in a clean venv
 
