@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from hogwild_agents.errors import ConfigError
 from hogwild_agents.nearest import nearest
+from hogwild_agents.rope_scaling import parse_rope_scaling
 
 __all__ = ["LayoutName", "RunConfig", "WorkerConfig", "worker_names"]
 
@@ -62,6 +63,10 @@ class RunConfig(BaseModel):
         device: such as ``cpu`` or ``cuda:1``; ``auto`` takes a GPU if there is one.
         dtype: such as ``float32`` or ``bfloat16``; ``auto`` takes the checkpoint's.
         cache_tokens: how many tokens the cache may hold; None for no bound.
+        max_context: the longest view in tokens; None for what the model was made for.
+        rope_scaling: such as ``yarn:4``, or a table of rope parameters, for longer contexts.
+        quantization: such as ``bnb-4bit``, or a table with a ``quant_method``.
+        model_options: more for ``from_pretrained`` of transformers, such as ``device_map``.
         prompt: the name of a prompt, or a file.
         workers: how many, or who.
         layout: what a worker sees of the others.
@@ -82,6 +87,10 @@ class RunConfig(BaseModel):
     device: Name = "auto"
     dtype: Name = "auto"
     cache_tokens: Count | None = None
+    max_context: Count | None = None
+    rope_scaling: Name | dict[str, Any] | None = None
+    quantization: Name | dict[str, Any] | None = None
+    model_options: dict[str, Any] = {}
     prompt: Name = "collaborate"
     workers: Count | tuple[WorkerConfig, ...] = 3
     layout: LayoutName = "combined"
@@ -96,6 +105,13 @@ class RunConfig(BaseModel):
     check_every: Count = 1024
     max_answer_tokens: Count = 16
     save: Path | None = None
+
+    @field_validator("rope_scaling")
+    @classmethod
+    def _scaling(cls, value: str | dict[str, Any] | None) -> str | dict[str, Any] | None:
+        if value is not None:
+            parse_rope_scaling(value)
+        return value
 
     @field_validator("workers", mode="before")
     @classmethod

@@ -6,6 +6,7 @@ done (one sentence on stderr), 130 after Ctrl-C.
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
 from pathlib import Path
@@ -115,6 +116,10 @@ def _run(
     device: opt.Device = None,
     dtype: opt.Dtype = None,
     cache_tokens: opt.CacheTokens = None,
+    max_context: opt.MaxContext = None,
+    rope_scaling: opt.RopeScaling = None,
+    quantization: opt.Quantization = None,
+    model_option: opt.ModelOption = None,
     save: opt.Save = None,
     quiet: opt.Quiet = False,
     as_json: opt.AsJson = False,
@@ -145,6 +150,10 @@ def _run(
         "device": device,
         "dtype": dtype,
         "cache_tokens": cache_tokens,
+        "max_context": max_context,
+        "rope_scaling": rope_scaling,
+        "quantization": quantization,
+        "model_options": _model_options(model_option),
         "save": save,
     }
     from hogwild_agents.config import RunConfig
@@ -190,6 +199,22 @@ def _policies(each: list[str] | None, none: bool) -> tuple[str, ...] | None:
     if none and each:
         raise ConfigError("--policy and --no-policies exclude each other: leave one of them out.")
     return () if none else tuple(each) if each else None
+
+
+def _model_options(each: list[str] | None) -> dict[str, object] | None:
+    """Return the options by name; their values are JSON, or else plain text."""
+    if not each:
+        return None
+    options: dict[str, object] = {}
+    for text in each:
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip():
+            raise ConfigError(f"--model-option {text!r} has no value: write NAME=VALUE.")
+        try:
+            options[name.strip()] = json.loads(value)
+        except ValueError:
+            options[name.strip()] = value
+    return options
 
 
 @app.command("replay")
@@ -317,15 +342,24 @@ def _list_policies() -> int:
     return catalogue.policies()
 
 
-@model_app.command("info")
-def _model_info(
+@model_app.command("check")
+@model_app.command("info", hidden=True)
+def _model_check(
     name: opt.ModelName = "bundled",
+    from_config: opt.FromConfig = False,
     revision: opt.Revision = None,
     device: opt.Device = None,
     dtype: opt.Dtype = None,
+    max_context: opt.MaxContext = None,
+    rope_scaling: opt.RopeScaling = None,
+    quantization: opt.Quantization = None,
+    model_option: opt.ModelOption = None,
     as_json: opt.AsJson = False,
 ) -> int:
-    """Load a model and say what it is."""
+    """Load a model, measure it, and say what it is and whether it runs.
+
+    Exits with 0 if it runs, 2 if it is refused or cannot be loaded.
+    """
     from hogwild_agents.config import RunConfig
 
     given: dict[str, object] = {
@@ -333,12 +367,16 @@ def _model_info(
         "revision": revision,
         "device": device,
         "dtype": dtype,
+        "max_context": max_context,
+        "rope_scaling": rope_scaling,
+        "quantization": quantization,
+        "model_options": _model_options(model_option),
     }
     config = RunConfig().override(_only_given(given))
 
     from hogwild_agents.cli import model
 
-    return model.info(config, as_json=as_json)
+    return model.check(config, from_config=from_config, as_json=as_json)
 
 
 def _only_given(values: dict[str, object]) -> dict[str, object]:

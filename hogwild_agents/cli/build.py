@@ -14,6 +14,7 @@ from logging import ERROR
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hogwild_agents.cli.notices import engine_warnings
 from hogwild_agents.cli.progress import Progress
 from hogwild_agents.config import RunConfig
 from hogwild_agents.errors import ConfigError
@@ -63,7 +64,7 @@ OPTIONS = {
 
 @contextmanager
 def loaded(config: RunConfig, *, quiet: bool) -> Iterator[LanguageModel]:
-    """Load the config's model, with progress; close it in the end."""
+    """Load the config's model, with progress; in the end close it, and tell what it warned of."""
     with Progress(quiet=quiet) as progress:
         progress.show(f"Loading {config.model}")
         from transformers.utils import logging
@@ -82,6 +83,10 @@ def loaded(config: RunConfig, *, quiet: bool) -> Iterator[LanguageModel]:
                 device=config.device,
                 dtype=config.dtype,
                 max_tokens=config.cache_tokens,
+                max_context=config.max_context,
+                rope_scaling=config.rope_scaling,
+                quantization=config.quantization,
+                model_options=config.model_options,
                 revision=config.revision,
                 on_progress=report,
             )
@@ -89,7 +94,8 @@ def loaded(config: RunConfig, *, quiet: bool) -> Iterator[LanguageModel]:
             logging.set_verbosity(verbosity)
             raise
     try:
-        yield model
+        with engine_warnings():
+            yield model
     finally:
         model.close()
         logging.set_verbosity(verbosity)

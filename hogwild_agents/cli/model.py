@@ -1,139 +1,157 @@
-"""``hogwild model info``: what a model is, as a team will use it."""
+"""``hogwild model check``: what a model is, as a team will use it, and whether it runs."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from hogwild_agents.cli.build import loaded
+from hogwild_agents.cli.facts import ModelFacts, of_config, of_model
+from hogwild_agents.cli.progress import Progress
 from hogwild_agents.config import RunConfig
+from hogwild_agents.errors import ConfigError, ModelError
 
-if TYPE_CHECKING:
-    from hogwild_agents import LanguageModel
-
-STAND_IN = "Hogwild"
+FAILED = 2
 
 
-@dataclass(frozen=True, kw_only=True)
-class ModelFacts:
-    """What a model is.
+def check(config: RunConfig, *, from_config: bool, as_json: bool) -> int:
+    """Print the facts of the config's model; return the exit code.
 
-    Attributes:
-        name: as it was asked for.
-        architecture: the transformers class.
-        parameters: how many.
-        dtype, device: as loaded.
-        layers: of the decoder.
-        vocabulary: how many token ids.
-        context: the longest view in tokens; None without a bound.
-        cache_bytes_per_1000_tokens: what keys and values take, whoever sees them.
-        chat_template: whether there is one; without it no team can be run.
-        opens_think: whether the template opens ``<think>``; if not, the runtime does.
-        banned_while_reasoning: how many tokens no worker may write.
-        sampling: the model's own way, as far as it differs from plain sampling.
-    """
-
-    name: str
-    architecture: str
-    parameters: int
-    dtype: str
-    device: str
-    layers: int | None
-    vocabulary: int
-    context: int | None
-    cache_bytes_per_1000_tokens: int
-    chat_template: bool
-    opens_think: bool
-    banned_while_reasoning: int
-    sampling: dict[str, float]
-
-
-def info(config: RunConfig, *, as_json: bool) -> int:
-    """Load the config's model and print its facts; return the exit code.
+    Args:
+        config: what names it.
+        from_config: read no weights.
+        as_json: print one JSON object, also of a model that is refused.
 
     Raises:
-        ModelError: it cannot be loaded, or not be run exactly.
+        ModelError: it cannot be loaded, or not be run exactly; not with ``as_json``.
+        ConfigError: an option does not fit it; not with ``as_json``.
     """
-    with loaded(config, quiet=False) as model:
-        facts = gather(model)
+    try:
+        facts = _facts(config, from_config=from_config)
+    except (ModelError, ConfigError) as error:
+        if not as_json:
+            raise
+        print(json.dumps({"name": config.model, "runs": False, "reason": str(error)}))
+        return FAILED
     if as_json:
-        print(json.dumps(asdict(facts)))
+        print(json.dumps({"runs": True, **asdict(facts)}))
     else:
         Console(highlight=False).print(_table(facts))
     return 0
 
 
-def gather(model: LanguageModel) -> ModelFacts:
-    """Return the facts of a loaded model."""
-    engine, config = model.engine, model.engine.model.config
-    template = bool(getattr(model.tokenizer, "chat_template", None))
-    return ModelFacts(
-        name=model.name,
-        architecture=type(engine.model).__name__,
-        parameters=sum(tensor.numel() for tensor in engine.model.parameters()),
-        dtype=str(engine.dtype).removeprefix("torch."),
-        device=str(engine.device),
-        layers=getattr(config, "num_hidden_layers", None),
-        vocabulary=engine.vocab_size,
-        context=engine.context_length,
-        cache_bytes_per_1000_tokens=1000 * engine.bytes_per_token,
-        chat_template=template,
-        opens_think=template and _opens_think(model.tokenizer),
-        banned_while_reasoning=len(model.reasoning_bans),
-        sampling=_sampling(model),
-    )
+def _facts(config: RunConfig, *, from_config: bool) -> ModelFacts:
+    if not from_config:
+        with loaded(config, quiet=False) as model:
+            return of_model(model)
+    with Progress() as progress:
+        progress.show(f"Looking at the config of {config.model}")
+        return of_config(config)
 
 
-def _opens_think(tokenizer: Any) -> bool:
-    rendered: str = tokenizer.apply_chat_template(
-        [{"role": "user", "content": STAND_IN}],
-        add_generation_prompt=True,
-        tokenize=False,
-        enable_thinking=True,
-        thinking=True,
-    )
-    answer = rendered[rendered.rfind(STAND_IN) :]
-    return answer.rfind("<think>") > answer.rfind("</think>")
-
-
-def _sampling(model: LanguageModel) -> dict[str, float]:
-    names = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
-    plain = type(model.sampling)()
-    return {
-        name: value
-        for name in names
-        if (value := getattr(model.sampling, name)) != getattr(plain, name)
-    }
+# -- in words
 
 
 def _table(facts: ModelFacts) -> Table:
     table = Table.grid(padding=(0, 3))
     table.add_column(style="bright_black")
     table.add_column()
-    sampling = ", ".join(f"{name} {value:g}" for name, value in facts.sampling.items())
-    if facts.sampling.get("temperature") == 0:
-        sampling = sampling.replace("temperature 0", "greedy")
-    think = "opens <think>" if facts.opens_think else "<think> is opened by the runtime"
+    for name, value in _rows(facts).items():
+        table.add_row(name, Text(value))
+    return table
+
+
+def _rows(facts: ModelFacts) -> dict[str, str]:
     rows = {
         "Model": facts.name,
-        "Architecture": facts.architecture + (f", {facts.layers} layers" if facts.layers else ""),
-        "Parameters": f"{facts.parameters:,}",
-        "Loaded as": f"{facts.dtype} on {facts.device}",
+        "Architecture": f"{facts.architecture}, {facts.layers} layers",
+        "Parameters": _parameters(facts),
+        "Loaded as" if facts.device else "Dtype": _place(facts),
         "Vocabulary": f"{facts.vocabulary:,} tokens",
-        "Context": "no bound" if facts.context is None else f"{facts.context:,} tokens",
-        "Cache": f"{size(facts.cache_bytes_per_1000_tokens)} for 1,000 tokens, whoever sees them",
-        "Chat template": think if facts.chat_template else "none: no team can be run on it",
-        "Banned in thought": f"{facts.banned_while_reasoning:,} tokens",
-        "Sampling": sampling or "plain",
-        "Exactness": "one worker’s logits equal the plain forward’s (probed on loading)",
+        "Attention": "\n".join(facts.attention) or "not known",
+        "Layouts": ", ".join(facts.layouts) + ", and your own",
+        "Exactness": _exactness(facts),
+        "Context": _context(facts),
+        "Cache": _cache(facts),
+        "Chat template": _template(facts),
+        "Banned in thought": _banned(facts),
     }
-    for name, value in rows.items():
-        table.add_row(name, value)
-    return table
+    if not facts.from_config:
+        rows["Sampling"] = _sampling(facts)
+    return rows
+
+
+def _parameters(facts: ModelFacts) -> str:
+    count = "not known" if facts.parameters is None else f"{facts.parameters:,}"
+    return count + ("" if facts.quantization is None else f", quantized ({facts.quantization})")
+
+
+def _place(facts: ModelFacts) -> str:
+    return facts.dtype + (f" on {facts.device}" if facts.device else "")
+
+
+def _exactness(facts: ModelFacts) -> str:
+    if facts.not_tried is not None:
+        return f"not tried on a small copy with random weights ({facts.not_tried})"
+    if facts.error is None:
+        return "not measured"
+    bound = f"{facts.error:.1e} of their spread (rounding explains {facts.error_bound:.0e})"
+    if not facts.from_config:
+        return f"one worker’s logits differ from the plain forward’s by {bound}"
+    return (
+        f"of a small copy with random weights ({facts.tried_layers} layers), one worker’s logits "
+        f"differ from the plain forward’s by {bound}"
+    )
+
+
+def _context(facts: ModelFacts) -> str:
+    if facts.from_config and facts.tried_layers is None:
+        return "not known"
+    if facts.context is None:
+        return "no bound"
+    if facts.trained_context in (None, facts.context):
+        return f"{facts.context:,} tokens"
+    return f"{facts.context:,} tokens; the model was made for {facts.trained_context:,}"
+
+
+def _cache(facts: ModelFacts) -> str:
+    count = facts.cache_bytes_per_1000_tokens
+    if count is None:
+        return "not known"
+    words = f"{size(count)} for 1,000 tokens, whoever sees them"
+    if facts.latent_numbers is None:
+        return words
+    return (
+        f"{words}; MLA is cached expanded, not as the {facts.latent_numbers} numbers a layer of "
+        "its latent state"
+    )
+
+
+def _template(facts: ModelFacts) -> str:
+    if facts.chat_template is None:
+        return "not known: there is no tokenizer"
+    if not facts.chat_template:
+        return "none: no team can be run on it"
+    return "opens <think>" if facts.opens_think else "<think> is opened by the runtime"
+
+
+def _banned(facts: ModelFacts) -> str:
+    if facts.banned_while_reasoning is None:
+        return "not known: there is no tokenizer"
+    examples = ", ".join(map(repr, facts.banned_examples))
+    words = f"{facts.banned_while_reasoning:,} tokens"
+    return f"{words}, such as {examples}" if examples else words
+
+
+def _sampling(facts: ModelFacts) -> str:
+    words = ", ".join(f"{name} {value:g}" for name, value in facts.sampling.items())
+    if facts.sampling.get("temperature") == 0:
+        words = words.replace("temperature 0", "greedy")
+    return words or "plain"
 
 
 def size(count: int) -> str:

@@ -98,7 +98,7 @@ Model = Annotated[
     str | None,
     _option(
         MODEL,
-        "bundled (default), a Hugging Face id, or a folder.",
+        "bundled (default), a Hugging Face id, a folder, or a .gguf file.",
         "NAME",
         "--model",
         "-m",
@@ -112,6 +112,35 @@ Dtype = Annotated[
     str | None, _option(MODEL, "auto (default), float32, bfloat16 or float16.", "NAME")
 ]
 CacheTokens = Annotated[int | None, _option(MODEL, "The most that the cache may hold.", "TOKENS")]
+MaxContext = Annotated[
+    int | None,
+    _option(MODEL, "The longest view. Default: what the model was made for.", "TOKENS"),
+]
+RopeScaling = Annotated[
+    str | None,
+    _option(
+        MODEL,
+        "For longer contexts: yarn:4, linear:2, or a JSON object of rope parameters.",
+        "KIND:FACTOR",
+    ),
+]
+Quantization = Annotated[
+    str | None,
+    _option(
+        MODEL,
+        "Quantize the weights on loading: bnb-4bit, bnb-8bit, torchao-int8, or a JSON object with "
+        "a quant_method.",
+        "NAME",
+    ),
+]
+ModelOption = Annotated[
+    list[str] | None,
+    _option(
+        MODEL,
+        "More for from_pretrained of transformers, such as device_map=auto; once for each.",
+        "NAME=VALUE",
+    ),
+]
 
 Save = Annotated[
     Path | None, _option(OUTPUT, "Write the transcript to this file.", "FILE", "--save", "-s")
@@ -140,10 +169,16 @@ Speed = Annotated[
 NoDelay = Annotated[bool, _option(None, "Show the end at once.", FLAG, "--no-delay")]
 Partial = Annotated[bool, _option(None, "Take a transcript that is cut short.", FLAG, "--partial")]
 
+FromConfig = Annotated[
+    bool,
+    _option(None, "Read no weights: only the config, and try a small copy.", FLAG, "--from-config"),
+]
 ModelName = Annotated[
     str,
     typer.Argument(
-        metavar="NAME", help="bundled, a Hugging Face id, or a folder.", show_default=False
+        metavar="NAME",
+        help="bundled, a Hugging Face id, a folder, or a .gguf file.",
+        show_default=False,
     ),
 ]
 
