@@ -236,7 +236,7 @@ class CacheCoordinator:
         """
         self._in_tick = True
         now = anyio.current_time()
-        requests = [seat._request for seat in list(self._seats) if seat._request]
+        requests = [request for seat in list(self._seats) if (request := seat._take())]
         for request in requests:
             if request.ticks == 0:
                 self._meter.waited(now - request.submitted)

@@ -304,8 +304,9 @@ class Desk:
             self._awaits = True
             result = await self.seat.submit(*feeds, *asked, then=(*moves, *copies))
         except BaseException:
-            self.draft.withdraw()
-            self._lost = self.draft.taken
+            self._lost = self.seat.taken
+            if not self._lost:
+                self.draft.withdraw()
             self._thinking.settle(self)
             raise
         finally:

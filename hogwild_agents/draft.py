@@ -99,7 +99,6 @@ class Draft:
         self._begun = False  # the step holds more than its prefix
         self._turning = False  # a step has ended, and what is written next goes to a new block
         self._spare: CacheBlock | None = None  # that block, if it was made in vain before
-        self._taken = False
         self._closing: list[tuple[int, Source]] = []
         self._own: list[tuple[int, Source]] = []
         self._scanner, self._scanned = StepScanner(), 0
@@ -198,7 +197,6 @@ class Draft:
             sampler: samples what follows.
             ending: feed no more than the end of a step, and leave something to sample after.
         """
-        self._taken = False
         if self._turning:
             self._turn()
         place, closing, own = self.place, self.place.closing, self._own
@@ -212,14 +210,9 @@ class Draft:
         moves = () if closing is None else (Move(source=closing, target=self._board.history),)
         return feeds, moves
 
-    @property
-    def taken(self) -> bool:
-        """Whether a tick was closed with what was handed in last."""
-        return self._taken
-
     def withdraw(self) -> None:
-        """Take back what was handed in, if no tick was closed with it."""
-        if not self._taken and self.place.closing is not None:
+        """Take back what was handed in; only if no tick was closed with it."""
+        if self.place.closing is not None:
             self._spare, self.place.own = self.place.own, self.place.closing
             self.place.closing, self.place.ended = None, self.place.closing_step
             self._turning = True
@@ -241,7 +234,6 @@ class Draft:
         self, block: CacheBlock, pending: list[tuple[int, Source]], sampler: Sampler | None
     ) -> TickFeed:
         def view() -> Sequence[ViewEntry]:
-            self._taken = True
             return self._layout.view(self._board, self.place, block)
 
         tokens = [token for token, _ in pending]

@@ -228,6 +228,7 @@ class Seat:
         self._release = release
         self._request: Request | None = None
         self._parked = 0
+        self._taken = False
         self._idle = False
         self._closed: str | None = None
         self._thinking_since = anyio.current_time()
@@ -261,6 +262,8 @@ class Seat:
             ClosedError: the seat has left, the coordinator is closed, or a block was freed.
             UsageError: another submit of this seat is still waiting.
         """
+        if self._request is None:
+            self._taken = False
         await checkpoint_if_cancelled()
         self._require_open()
         if self._request is not None:
@@ -279,6 +282,11 @@ class Seat:
             self._drop(request.take())
             raise
         return request.result()
+
+    @property
+    def taken(self) -> bool:
+        """Whether a tick was closed with what was submitted last, even if that was cancelled."""
+        return self._taken
 
     @contextmanager
     def parked(self) -> Iterator[None]:
@@ -330,6 +338,11 @@ class Seat:
     def _thinks(self) -> bool:
         """Whether the next tick has to wait for this seat."""
         return not (self._left or self._request or self._parked or self._idle)
+
+    def _take(self) -> Request | None:
+        """Return what is to be part of the tick that is closed now, if anything is."""
+        self._taken |= self._request is not None
+        return self._request
 
     def _commit(self, commit: Commit) -> None:
         if self._on_commit is not None:

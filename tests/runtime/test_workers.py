@@ -13,11 +13,11 @@ import pytest
 from anyio.lowlevel import checkpoint
 from hypothesis import given, settings, strategies as st
 
-from hogwild_agents.actions import Action, Finish, Probe, Say
+from hogwild_agents.actions import Action, Finish, Park, Probe, Resume, Say
 from hogwild_agents.engine import Engine, SamplingParams
 from hogwild_agents.errors import ClosedError, ConfigError, RunError
-from hogwild_agents.events import RunStarted, TickEnded, TokensWritten, WorkerLeft
-from hogwild_agents.layouts import Board, Layout, Place
+from hogwild_agents.events import RunStarted, StepEnded, TickEnded, TokensWritten, WorkerLeft
+from hogwild_agents.layouts import Board, Combined, Layout, Place
 from hogwild_agents.limits import Limits
 from hogwild_agents.policy import Policy
 from hogwild_agents.worker import Token, Worker
@@ -253,6 +253,47 @@ async def test_who_finds_out_what_is_fed_is_asked_with_what_it_feeds_next() -> N
         if commit.seat == "Alice" and commit.feeds
     ]
     assert [names[:2] for names in fed] == [["Alice [1]"], ["Alice [1]"], ["Alice [1]", "probe"]]
+
+
+@pytest.mark.parametrize("reference_order", [False, True])
+async def test_a_parked_worker_that_was_cancelled_in_mid_tick_moves_its_step_once(
+    reference_order: bool,
+) -> None:
+    """In the reference's order, all but the step's last token is fed already, and only moves."""
+
+    class Parks(Policy):
+        async def on_step_ended(self, event: StepEnded) -> Sequence[Action]:
+            return [Park(worker="Alice")] if event.step == 1 else []
+
+        async def on_tick_ended(self, event: TickEnded) -> Sequence[Action]:
+            return [Resume(worker="Alice")] if event.tick == 4 else []
+
+    async def write(worker: Typist) -> None:
+        await worker.write("Well, ")
+
+    async def lose(worker: Typist) -> None:
+        await worker.end_step()
+        with (
+            anyio.CancelScope() as scope,
+            cancelled_in_mid_tick(scope, worker.desk._thinking.model.engine),
+        ):
+            await worker.flush()
+        assert scope.cancelled_caught
+
+    async def end(worker: Typist) -> None:
+        await worker.end_step()
+        await worker.flush()
+
+    record = await solve(
+        make_team(
+            workers=[Typist("Alice", write, lose, write, end, write, end), Typist("Bob", 12)],
+            layout=Combined(reference_order=reference_order),
+            policies=[Parks()],
+        )
+    )
+    assert not record.result.failures
+    moves = [move for commit in record.commits for move in commit.moves if commit.seat == "Alice"]
+    assert [move.source.name for move in moves] == ["Alice [1]", "Alice [2]", "Alice [3]"]
 
 
 async def test_two_tasks_of_a_worker_cannot_write_at_once() -> None:
