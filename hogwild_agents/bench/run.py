@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import torch
-from transformers.utils.import_utils import is_flash_attn_2_available
 
 from hogwild_agents.bench.baselines import PLAIN as PLAIN_WAY, Concatenating, Sequences, Way
 from hogwild_agents.bench.contents import Contents, States, fill_cache, free_cache, read_view
@@ -34,10 +33,11 @@ from hogwild_agents.bench.report import (
 from hogwild_agents.bench.runtime import Runtime, measure_runtime
 from hogwild_agents.bench.settings import Settings, find_device
 from hogwild_agents.bench.shares import measure_shares
-from hogwild_agents.bench.timing import Runner, take_turns, turn
+from hogwild_agents.bench.timing import Runner, take_turns
+from hogwild_agents.bench.ways import Transformers, reason
 from hogwild_agents.engine import Engine
 from hogwild_agents.engine.reach import FULL
-from hogwild_agents.errors import ConfigError, ModelError
+from hogwild_agents.errors import ConfigError
 
 Say = Callable[[str], None]
 Keep = Callable[[Report], None]
@@ -109,7 +109,9 @@ class _Bench:
         self._cells: list[Cell] = []
         self._runtimes: list[Runtime] = []
         self._notes: list[str] = []
-        self._compiled: Any = None
+        self._transformers = Transformers(
+            plain, room=settings.turn, compiling=settings.compiling, say=say
+        )
         self._peak: int | None = None
 
     def run(self) -> Report:
@@ -156,18 +158,24 @@ class _Bench:
 
     def _measure_context(self, context: int) -> None:
         one = self._contexts(context, 1, context // 2)[0]
-        way, uncompiled = self._find_way(context, one)
-        single = self._sequences(way, [one])
-        plain = single if way == PLAIN_WAY else self._sequences(PLAIN_WAY, [one])
+        chosen = self._transformers.choose(one, self._settings.ticks, self._device)
+        self._notes += [f"Context {short(context)}: {note}" for note in chosen.notes]
+        self._ways[context] = {"chosen": str(chosen.fastest), "tried_ms": chosen.tried_ms}
+        single = self._transformers.sequences(chosen.fastest, [one])
+        plain = single
+        if chosen.fastest != PLAIN_WAY:
+            plain = self._transformers.sequences(PLAIN_WAY, [one])
         for workers in self._settings.workers:
             self._say(f"Context {short(context)}, {count(workers)} ...")
             singles = {SINGLE: single, PLAIN: plain}
             try:
-                self._cells.append(self._measure_cell(context, workers, singles, uncompiled))
+                cell = self._measure_cell(context, workers, singles, chosen.uncompiled)
             except (torch.OutOfMemoryError, MemoryError):
                 self._notes.append(
                     f"Context {short(context)} with {count(workers)} does not fit into memory."
                 )
+            else:
+                self._cells.append(cell)
             self._collect()
             self._keep(self._report(complete=False))
 
@@ -178,50 +186,6 @@ class _Bench:
             return [read_view(self._engine, view) for view in contents.views]
         finally:
             free_cache(self._engine, contents)
-
-    def _sequences(self, way: Way, contexts: Sequence[Sequence[States]]) -> Sequences:
-        forward = self._compile() if way.compiled else None
-        return Sequences(self._plain, way, contexts, self._settings.turn, forward)
-
-    def _compile(self) -> Any:
-        if self._compiled is None:
-            mode = "reduce-overhead" if self._device.type == "cuda" else "default"
-            self._compiled = torch.compile(self._plain, mode=mode, dynamic=False)
-        return self._compiled
-
-    # -- transformers' fastest way
-
-    def _find_way(self, context: int, one: list[States]) -> tuple[Way, Way]:
-        """Try the ways of transformers; return the fastest, and the fastest uncompiled one."""
-        found: dict[Way, float] = {}
-        for way in self._candidates():
-            if way.compiled:
-                self._say("Compiling transformers' model (--no-compile leaves this out) ...")
-            try:
-                single = self._sequences(way, [one])
-                single.tick()
-                found[way] = turn(single, self._device, self._settings.ticks)
-            except Exception as error:
-                self._notes.append(f"Context {short(context)}: {way} does not run ({_say(error)}).")
-        uncompiled = {way: spent for way, spent in found.items() if not way.compiled}
-        if not uncompiled:
-            raise ModelError(
-                f"transformers cannot decode this model, so there is no baseline: {self._notes[0]}"
-            )
-        fastest = min(found, key=lambda way: found[way])
-        self._ways[context] = {
-            "chosen": str(fastest),
-            "tried_ms": {str(way): spent for way, spent in found.items()},
-        }
-        return fastest, min(uncompiled, key=lambda way: uncompiled[way])
-
-    def _candidates(self) -> list[Way]:
-        attentions = ["sdpa", "eager"]
-        if self._device.type == "cuda" and is_flash_attn_2_available():
-            attentions.append("flash_attention_2")
-        ways = [PLAIN_WAY, *(Way("dynamic", name) for name in attentions[1:])]
-        ways += [Way("static", name) for name in attentions[:2]]
-        return [*ways, Way("static", "sdpa", compiled=True)] if self._settings.compiling else ways
 
     # -- one cell
 
@@ -274,12 +238,13 @@ class _Bench:
                 contestant = make()
                 contestant.tick()
             except Exception as error:
-                notes.append(f"{name} is left out: it does not run ({_say(error)}).")
+                notes.append(f"{name} is left out: it does not run ({reason(error)}).")
             else:
                 found[name] = contestant
 
         def batch() -> Runner:
-            return self._sequences(way, [read_view(engine, view) for view in contents.views])
+            contexts = [read_view(engine, view) for view in contents.views]
+            return self._transformers.sequences(way, contexts)
 
         if engine.adapter.reaches == (FULL,):
             make = partial(Concatenating, self._plain, way.attention, engine, contents)
@@ -321,7 +286,7 @@ class _Bench:
                     ticks=RUNTIME_TICKS,
                 )
             except ImportError as error:
-                self._notes.append(f"What a team adds was not measured: {_say(error)}.")
+                self._notes.append(f"What a team adds was not measured: {reason(error)}.")
                 return
             self._runtimes.append(runtime)
 
@@ -334,8 +299,3 @@ class _Bench:
         gc.collect()
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
-
-
-def _say(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__
