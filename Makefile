@@ -16,7 +16,7 @@ demo: $(VENV)/.installed ## let a team of the bundled model solve a problem, liv
 	$(BIN)/hogwild run --pace 6
 
 test: $(VENV)/.installed-test ## run the tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 sweep: $(VENV)/.installed-test ## run the longer sweeps that `make test` leaves out
 	$(BIN)/python -m pytest -m sweep --timeout=1800 -n 2 --dist worksteal
