@@ -17,7 +17,7 @@ from tests.packaging.source_tree import (
 
 ERRORS = f"{PACKAGE}.errors"
 ENGINE = f"{PACKAGE}.engine"
-FACES = tuple(f"{PACKAGE}.{name}" for name in ("bench", "cli", "testing"))
+FACES = tuple(f"{PACKAGE}.{name}" for name in ("__main__", "bench", "cli", "testing"))
 PLUGINS = (f"{PACKAGE}.policies", f"{PACKAGE}.prompts")
 TENSORS = {"torch", "transformers"}
 # The runtime's only doors to torch and transformers; the others see tensors at most as a type.
@@ -30,6 +30,7 @@ MAY_LOAD_TENSORS = tuple(
         "models",
         "quantization",
         "rope_scaling",
+        "shards",
         "weights",
     )
 )
