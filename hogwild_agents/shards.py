@@ -69,7 +69,7 @@ def split_options(
             is missing.
         UnsupportedModelError: the model cannot be split over so many processes.
     """
-    from transformers.distributed import DistributedConfig
+    from transformers.distributed.configuration_utils import DistributedConfig
 
     launch = find_launch()
     if launch is None:

@@ -7,6 +7,8 @@ tensors of one place only, but for single numbers and indices of the host and fo
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -32,7 +34,7 @@ class Placed(Tensor):
 
     @staticmethod
     def __new__(cls, content: Tensor, place: torch.device) -> Placed:
-        found: Placed = torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+        found: Placed = torch.Tensor._make_wrapper_subclass(
             cls, content.size(), strides=content.stride(), dtype=content.dtype
         )
         found.content, found.place = content, place
@@ -51,28 +53,24 @@ class Placed(Tensor):
         return f"Placed({self.content!r}, {self.place})"
 
     @classmethod
-    def __torch_dispatch__(
+    def __torch_dispatch__(  # type: ignore[override]
         cls, operation: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         return _compute(operation, args, kwargs or {})
 
 
-class Places(TorchDispatchMode):
+@contextmanager
+def places() -> Iterator[None]:
     """While it lasts, tensors can be made at places, and moved between them."""
+    with _FromData(), _Operations():  # type: ignore[no-untyped-call]
+        yield
 
+
+class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(
         self, operation: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         return _compute(operation, args, kwargs or {})
-
-    def __enter__(self) -> Any:
-        self._tensors = _FromData()
-        self._tensors.__enter__()
-        return super().__enter__()
-
-    def __exit__(self, *error: Any) -> None:
-        super().__exit__(*error)
-        self._tensors.__exit__(*error)
 
 
 class _FromData(TorchFunctionMode):

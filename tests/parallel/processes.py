@@ -33,30 +33,28 @@ class Processes:
 
     def __init__(self, scene: str, folder: Path, *, count: int = 2) -> None:
         (folder / f"{scene}.store").unlink(missing_ok=True)  # of the last ones in this folder
-        self._each = [
-            subprocess.Popen(
+        self._errors = [folder / f"{scene}.{rank}.err" for rank in range(count)]
+        self._each = [self._start(scene, folder, rank, count) for rank in range(count)]
+
+    def _start(self, scene: str, folder: Path, rank: int, count: int) -> subprocess.Popen[str]:
+        own = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "OMP_NUM_THREADS": 1}
+        with self._errors[rank].open("w") as errors:  # a pipe would fill up, with nobody to read it
+            return subprocess.Popen(
                 [sys.executable, "-m", "tests.parallel.rank", scene, str(folder)],
                 cwd=ROOT,
-                env=self._environment(rank, count),
+                env=os.environ | {name: str(value) for name, value in own.items()},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
+                stderr=errors,
                 text=True,
             )
-            for rank in range(count)
-        ]
-
-    @staticmethod
-    def _environment(rank: int, count: int) -> dict[str, str]:
-        own = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "OMP_NUM_THREADS": 1}
-        return os.environ | {name: str(value) for name, value in own.items()}
 
     def wait_for(self, rank: int, line: str) -> None:
         """Wait until a process writes this line."""
         stream = self._each[rank].stdout
         assert stream is not None
         found = stream.readline().strip()
-        assert found == line, (found, self._each[rank].communicate()[1])
+        assert found == line, found + self._written(rank)
 
     def say(self, rank: int, line: str) -> None:
         """Give a line to a process that waits for one."""
@@ -69,15 +67,19 @@ class Processes:
         """End a process without a warning."""
         self._each[rank].kill()
 
-    def ends(self, rank: int, *, seconds: float = 120) -> Ended:
+    def ends(self, rank: int, *, seconds: float = 240) -> Ended:
         """Wait for the end of a process.
 
         Raises:
             TimeoutExpired: it has not ended in time.
         """
-        out, err = self._each[rank].communicate(timeout=seconds)
+        out, _ = self._each[rank].communicate(timeout=seconds)
         lines = out.strip().splitlines()
-        return Ended(self._each[rank].returncode, json.loads(lines[-1]) if lines else {}, err)
+        result = json.loads(lines[-1]) if lines else {}
+        return Ended(self._each[rank].returncode, result, self._written(rank))
+
+    def _written(self, rank: int) -> str:
+        return self._errors[rank].read_text()
 
     def __enter__(self) -> Self:
         return self

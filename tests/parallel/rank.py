@@ -15,27 +15,32 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from transformers import AutoConfig, AutoModelForCausalLM
+import transformers
 
 from hogwild_agents.engine import Feed, link
 from hogwild_agents.engine.parallel import ParallelEngine
-from hogwild_agents.errors import HogwildError, ParallelError, UsageError
+from hogwild_agents.errors import HogwildError, ModelError, ParallelError, UsageError
 from hogwild_agents.shards import split_options
-from tests.engine.families import VOCAB
+from tests.engine.families import EVERY, VOCAB
 from tests.parallel.schedule import play
 
-TIMEOUT = timedelta(seconds=60)
-"""How long the processes wait for each other within a forward."""
+TIMEOUTS = {"deaths": timedelta(seconds=60)}
+"""How long processes wait for each other within a forward; else as long as a test may take."""
+SIZE = VOCAB + 1
+"""Of the vocabulary: even, as transformers 5.17 wants it."""
 POISON = 2
 """A token whose embedding is no number in the model of the scenes about failures."""
 
 
 def shared_engine(folder: Path, **options: Any) -> ParallelEngine:
-    """Load this process's share of the model in a folder."""
-    config = AutoConfig.from_pretrained(folder)
-    model = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, **split_options(config, folder.name)
-    )
+    """Load this process's share of the model in a folder, which has the family's name."""
+    config = EVERY[folder.name].configuration(vocab_size=SIZE)
+    kind = getattr(transformers, EVERY[folder.name].model)
+    shares = split_options(config, folder.name)
+    try:
+        model = kind.from_pretrained(folder, config=config, dtype=torch.float32, **shares)
+    except RuntimeError as error:  # transformers 5.23 cannot split what it has to transpose
+        raise ModelError(f"{folder.name} cannot be loaded.") from error
     return ParallelEngine(model, **options)
 
 
@@ -44,7 +49,11 @@ def logits(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     link.FIRST = 60
     for place in sorted(path for path in folder.iterdir() if path.is_dir()):
-        engine = shared_engine(place)
+        try:
+            engine = shared_engine(place, **EVERY[place.name].engine)
+        except ModelError as error:
+            found[place.name] = {"refused": str(error)}
+            continue
         found[place.name] = {
             "kv_heads": [shape.kv_heads for shape in engine.adapter.shapes],
             "bytes": engine.bytes_per_token,
@@ -74,7 +83,7 @@ def mistakes(folder: Path) -> dict[str, Any]:
     wrong = {
         "no feeds": [],
         "no view": [Feed(block, [], [5])],
-        "no such token": [Feed(block, [block], [VOCAB])],
+        "no such token": [Feed(block, [block], [SIZE])],
         "no room": [Feed(block, [block], [5] * 21)],
         "not a number": [Feed(block, [block], [5, POISON])],
     }
@@ -140,7 +149,7 @@ def main() -> None:
         init_method=f"file://{folder / scene}.store",
         rank=int(os.environ["RANK"]),
         world_size=int(os.environ["WORLD_SIZE"]),
-        timeout=TIMEOUT,
+        timeout=TIMEOUTS.get(scene, timedelta(minutes=30)),
     )
     found = {"logits": logits, "mistakes": mistakes, "deaths": deaths}[scene](folder)
     print(json.dumps(found))

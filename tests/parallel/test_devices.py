@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 import torch
-from accelerate import dispatch_model
+from accelerate import dispatch_model  # type: ignore[import-untyped]
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from hogwild_agents import load_model
 from hogwild_agents.engine import Engine, Feed, plan as plans
 from tests.engine.families import EVERY
-from tests.parallel.places import Placed, PlaceError, Places
+from tests.parallel.places import Placed, PlaceError, places
 from tests.parallel.schedule import play
 
 FAMILIES = ("llama", "gpt-oss", "gemma3", "llama4", "stablelm", "phi3-longrope")
@@ -35,23 +35,23 @@ def split(family: str) -> tuple[Any, list[torch.device]]:
     model.set_attn_implementation("eager")  # sdpa makes masks where no place can be seen
     count = len(model.model.layers)
     layers = [FIRST if layer < count // 2 else SECOND for layer in range(count)]
-    places = {f"model.layers.{number}": place for number, place in enumerate(layers)}
-    ends = {"model.embed_tokens": FIRST, "model.rotary_emb": FIRST}
-    places |= ends | {"model.norm": SECOND, "lm_head": SECOND}
-    device_map = {module: str(place) for module, place in places.items()}
+    modules = {f"model.layers.{number}": place for number, place in enumerate(layers)}
+    modules |= {"model.embed_tokens": FIRST, "model.rotary_emb": FIRST}
+    modules |= {"model.norm": SECOND, "lm_head": SECOND}
+    device_map = {module: str(place) for module, place in modules.items()}
     return dispatch_model(model, device_map, main_device=str(FIRST)), layers
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_each_layer_has_its_cache_and_its_plan_where_it_is(family: str) -> None:
-    with Places():
-        model, places = split(family)
+    with places():
+        model, layers = split(family)
         with Engine(model, **EVERY[family].engine) as engine:
             logits = play(engine)
             assert engine.device == FIRST
             for slab in engine._pool.slabs:
-                assert [keys.device for keys in slab.keys] == places
-                assert [values.device for values in slab.values] == places
+                assert [keys.device for keys in slab.keys] == layers
+                assert [values.device for values in slab.values] == layers
     for got, wanted in zip(logits, expected(family), strict=True):
         assert isinstance(got, Placed)
         assert got.device == FIRST
@@ -68,9 +68,9 @@ def test_a_plan_is_moved_once_a_tick_for_each_further_device(
         moved.append(device)
         return move(plan, device)
 
-    with Places():
-        model, places = split("gemma3")
-        assert places.count(SECOND) == 2
+    with places():
+        model, layers = split("gemma3")
+        assert layers.count(SECOND) == 2
         with Engine(model, verify=False) as engine:
             monkeypatch.setattr(plans.Plan, "on", noted)
             block = engine.block()
@@ -94,7 +94,7 @@ def test_what_lies_elsewhere_would_be_seen(
     owner: Any, name: str, mistake: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(owner, name, mistake)
-    with Places():
+    with places():
         model, _ = split("llama")
         with Engine(model, verify=False) as engine, pytest.raises(PlaceError):
             play(engine)
