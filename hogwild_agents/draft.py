@@ -16,8 +16,9 @@ from hogwild_agents.engine import CacheBlock, Feed, Sampler, ViewEntry
 from hogwild_agents.events import Source
 from hogwild_agents.layouts import Board, Headings, Layout, Place
 from hogwild_agents.models import LanguageModel
-from hogwild_agents.spelling import Control, split_token
+from hogwild_agents.spelling import Control
 from hogwild_agents.steps import StepScanner
+from hogwild_agents.token_split import split_token
 
 SEPARATOR = "\n\n"
 """What ends a step that somebody else ends."""

@@ -11,12 +11,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import chain, takewhile
 from typing import Any, Literal, TypeAlias
 
 from hogwild_agents.errors import ModelError, UsageError
-from hogwild_agents.text import TextStream, Tokenizer, anchor, byte_of, decode_continuation, is_open
+from hogwild_agents.text import Tokenizer, anchor, decode_continuation, is_open
 
 Control: TypeAlias = Literal["none", "added", "all"]
 """Which control tokens that a text spells out become these tokens; the others are plain text.
@@ -151,7 +150,7 @@ class Speller:
     def spell_bytes(self, data: bytes) -> list[int] | None:
         """Return ids for a part of a text that begins or ends inside a character, if there are."""
         begin = len(data) - len(data.lstrip(_CONTINUING))
-        end = len(data) - len(_open_end(data[begin:]))
+        end = len(data) - len(open_end(data[begin:]))
         try:
             text = data[begin:end].decode()
         except UnicodeDecodeError:
@@ -225,19 +224,16 @@ def _cut(text: str, agreed: float) -> int:
     return int(agreed) if 0 < agreed < len(text) else middle
 
 
-# -- bytes
-
-
 def _byte_tokens(tokenizer: Tokenizer) -> list[int | None]:
     """Return the token of each byte, where there is one."""
     vocabulary = tokenizer.get_vocab()
     tokens = [vocabulary.get(f"<0x{byte:02X}>") for byte in range(256)]
     if all(token is None for token in tokens):
-        tokens = [vocabulary.get(letter) for letter in _letters()]
+        tokens = [vocabulary.get(letter) for letter in byte_letters()]
     return tokens
 
 
-def _letters() -> list[str]:
+def byte_letters() -> list[str]:
     """Return the letter that stands for each byte in byte-level vocabularies."""
     printable = {*range(33, 127), *range(161, 173), *range(174, 256)}
     others = (byte for byte in range(256) if byte not in printable)
@@ -245,75 +241,6 @@ def _letters() -> list[str]:
     return [stand_ins.get(byte, chr(byte)) for byte in range(256)]
 
 
-def _bytes_of(tokenizer: Tokenizer, token: int) -> bytes | None:
-    """Return the bytes that a token stands for, or None if they cannot be told."""
-    byte = byte_of(tokenizer, token)
-    if byte:
-        return byte
-    text = decode_continuation(tokenizer, [token])
-    if "\ufffd" not in text:
-        return text.encode()
-    values = {letter: byte for byte, letter in enumerate(_letters())}
-    found = [values.get(letter) for letter in tokenizer.convert_ids_to_tokens(token)]
-    if None in found:
-        return None
-    data = bytes(value for value in found if value is not None)
-    return data if data.decode(errors="replace") == text else None
-
-
-def _open_end(data: bytes) -> bytes:
+def open_end(data: bytes) -> bytes:
     """Return the bytes at the end that may become a character yet."""
     return next((data[-n:] for n in (3, 2, 1) if len(data) >= n and is_open(data[-n:])), b"")
-
-
-# -- where a step ends inside a token
-
-
-@dataclass(frozen=True, slots=True)
-class TokenSplit:
-    """One token, cut in two where a step ends inside it.
-
-    Attributes:
-        head: the ids that write ``head_text``: what to feed to the step that ends.
-        head_text: the text that still belongs to it, the separator included.
-        tail: the ids of what opens the next step; empty if the token was left whole.
-    """
-
-    head: tuple[int, ...]
-    head_text: str
-    tail: tuple[int, ...] = ()
-
-
-def split_token(
-    tokenizer: Tokenizer, token: int, text: str, index: int, *, before: Sequence[int] = ()
-) -> TokenSplit:
-    r"""Cut a sampled token where a step ends inside its text.
-
-    A token may hold the separator and more (``".\n\nThen"``, or ``"\n\n"`` and the first byte of a
-    character): the step gets other ids that write the text up to the cut, and the rest is given
-    back as ids. A token is left whole if nothing follows the cut, or if there are no such ids.
-
-    Args:
-        tokenizer: the model's.
-        token: the sampled token, not yet fed.
-        text: what the worker's :class:`TextStream` gave for it.
-        index: where in ``text`` the step ends.
-        before: what that stream held before the token: the bytes of a character that it goes on
-            with.
-    """
-    whole = TokenSplit((token,), text)
-    known = [_bytes_of(tokenizer, one) for one in (*before, token)]
-    *earlier, own = [data for data in known if data is not None] or [b""]
-    carried = _open_end(b"".join(earlier))
-    data, end = carried + own, len(text[:index].encode())
-    if None in known or end == len(data) or not data.startswith(text.encode()):
-        return whole
-    speller = Speller(tokenizer, "none")
-    head, tail = (speller.spell_bytes(part) for part in (data[len(carried) : end], data[end:]))
-    if head is None or tail is None:
-        return whole
-    old, new = (TextStream(tokenizer, anchor(tokenizer)) for _ in range(2))
-    old.push(before)
-    if old.push(head) != text[:index] or old.held or new.push(tail) != text[index:]:
-        return whole
-    return TokenSplit(tuple(head), text[:index], tuple(tail))

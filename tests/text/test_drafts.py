@@ -18,7 +18,13 @@ from hogwild_agents.layouts import Combined, Headings, Isolated
 from hogwild_agents.models import LanguageModel
 from hogwild_agents.steps import step_end
 from hogwild_agents.text import decode_continuation
-from tests.text.kinds import ANY_TEXT, long_tokens, tokenizer_of
+from tests.text.kinds import (
+    ANY_TEXT,
+    PythonTokenizer,
+    long_tokens,
+    python_pieces,
+    tokenizer_of,
+)
 
 WHOLE_BYTES = tuple(kind for kind in ANY_TEXT if kind != "python")
 """Those whose every byte has a token, so that any token can be cut."""
@@ -48,7 +54,7 @@ class Block:
 class Desk:
     """One worker that writes what it is told to, and feeds it."""
 
-    def __init__(self, tokenizer: Any, *, moves: bool) -> None:
+    def __init__(self, tokenizer: Any, *, moves: bool, headings: Headings | None = None) -> None:
         self.tokenizer = tokenizer
         self.blocks = [Block()]
         self.pieces: list[Piece] = []
@@ -60,7 +66,7 @@ class Desk:
         board = Board(**{name: cast(Any, Block()) for name in names}, places=[place])
         model = LanguageModel(name="none", engine=cast(Any, None), tokenizer=tokenizer)
         layout = Combined() if moves else Isolated()
-        self.draft = Draft(place, board, layout, Headings(), model, self.new_block)
+        self.draft = Draft(place, board, layout, headings or Headings(), model, self.new_block)
         self.pieces.append(self.draft.open_step())
 
     def block(self) -> Any:
@@ -244,6 +250,27 @@ def test_a_separator_as_the_tokenizer_writes_it_ends_the_step(kind: str, separat
 def test_a_character_that_is_cut_by_the_separator_goes_on_in_the_next_step() -> None:
     tokenizer, ids = long_tokens(b"A.\n\n\xe4", b"\xbd\xa0")
     assert typed(tokenizer, ids) == (["A.\n\n"], "你")
+
+
+def test_a_token_that_completes_a_character_ends_the_step_behind_it() -> None:
+    tokenizer, ids = long_tokens(b"A\xe3", b"\x80\x82\n\nThen")
+    assert typed(tokenizer, ids) == (["A。\n\n"], "Then")
+
+
+def test_half_a_character_that_cannot_be_cut_off_ends_with_its_step() -> None:
+    pieces = [piece for piece in python_pieces() if len(piece) > 1 or piece.isascii()]
+    tokenizer = PythonTokenizer([*pieces, b"A.\n\n\xe4", b"\xbd\xa1"])
+    tokens = [len(pieces), len(pieces) + 1, pieces.index(b"a")]
+    assert typed(tokenizer, tokens[:1]) == (["A.\n\n\ufffd"], "")
+    assert typed(tokenizer, tokens) == (["A.\n\n\ufffd"], "\ufffd\ufffda")
+
+
+@pytest.mark.parametrize("kind", ANY_TEXT)
+def test_a_blank_at_the_beginning_of_a_prefix_stays(kind: str) -> None:
+    headings = Headings(prefix=" {name}: ", own="")
+    desk = Desk(tokenizer_of(kind), moves=True, headings=headings)
+    assert [piece.text for piece in desk.pieces] == [" Alice: "]
+    assert desk.draft.text == " Alice: "
 
 
 def test_half_a_character_is_told_with_what_follows_it_or_with_the_end_of_its_step() -> None:

@@ -6,18 +6,18 @@ from typing import Any
 
 import pytest
 from hypothesis import given, settings, strategies as st
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from hogwild_agents.errors import ModelError, UsageError
 from hogwild_agents.spelling import (
     Control,
-    TokenSplit,
     check_tokenizer,
     control_tokens,
     encode_continuation,
-    split_token,
 )
 from hogwild_agents.steps import step_end
 from hogwild_agents.text import TextStream, decode, decode_continuation
+from hogwild_agents.token_split import TokenSplit, split_token
 from tests.text.families import FAMILIES, LOSSY
 from tests.text.kinds import (
     ANY_TEXT,
@@ -27,6 +27,7 @@ from tests.text.kinds import (
     long_tokens,
     python_pieces,
     tokenizer_of,
+    wrap,
 )
 
 FIXED = [
@@ -94,6 +95,14 @@ def test_text_in_the_usual_form_has_the_usual_tokens() -> None:
     assert len(ids) <= 2 * len(usual) + 12
 
 
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_no_more_tokens_are_taken_than_in_the_middle_of_a_text(kind: str) -> None:
+    tokenizer = tokenizer_of(kind)
+    for text in ("**Alice [3]:** ", "hello to Alice.\n\n", " Then both think", "\n\nSo it is."):
+        ids = encode_continuation(tokenizer, text)
+        assert len(ids) <= len(tokenizer.encode(f"a{text}", add_special_tokens=False)) + 1
+
+
 def test_text_that_cannot_be_written_is_met_from_its_beginning() -> None:
     tokenizer = tokenizer_of("word piece")
     written = decode_continuation(tokenizer, encode_continuation(tokenizer, " hello\n\nBob"))
@@ -104,6 +113,12 @@ def test_text_that_cannot_be_written_is_met_from_its_beginning() -> None:
 def test_a_tokenizer_without_some_characters_still_gives_ids(kind: str) -> None:
     ids = encode_continuation(tokenizer_of(kind), "hello\n\n★")
     assert decode_continuation(tokenizer_of(kind), ids).strip().startswith("hello")
+
+
+def test_characters_that_a_vocabulary_lacks_are_left_out() -> None:
+    tokenizer = tokenizer_of("unigram")
+    ids = encode_continuation(tokenizer, "hello★ to ★Bob.\n\n", control="added")
+    assert decode_continuation(tokenizer, ids) == "hello to Bob.\n\n"
 
 
 def test_half_a_surrogate_pair_is_told() -> None:
@@ -143,6 +158,25 @@ def test_spelt_out_special_tokens_are_plain_text(kind: str, text: list[str]) -> 
         ids = encode_continuation(tokenizer, "".join(text), control=control)
         assert ids_by_name(tokenizer, "<s>", "</s>", "<unk>").isdisjoint(ids)
         assert decode_continuation(tokenizer, ids) == "".join(text)
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+@given(text=st.lists(st.sampled_from(["<s>", "</s>", "a", " ", "\n", "e\u0301", "#"]), max_size=8))
+def test_control_tokens_that_are_wanted_stay_whole(kind: str, text: list[str]) -> None:
+    tokenizer: Any = tokenizer_of(kind)
+    ids = encode_continuation(tokenizer, "".join(text), control="all")
+    for name in ("<s>", "</s>"):
+        assert ids.count(tokenizer.convert_tokens_to_ids(name)) == text.count(name)
+    assert decode_continuation(tokenizer, ids) == "".join(text)
+
+
+def test_a_control_token_of_one_character_is_written_by_its_bytes() -> None:
+    tokenizer: Any = FAMILIES["gpt 2"]()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["你"]})
+    ids = encode_continuation(tokenizer, "a你b", control="none")
+    assert decode_continuation(tokenizer, ids) == "a你b"
+    assert ids_by_name(tokenizer, "你").isdisjoint(ids)
+    assert ids_by_name(tokenizer, "你") <= set(encode_continuation(tokenizer, "a你b"))
 
 
 def test_words_that_were_added_are_no_control_tokens() -> None:
@@ -231,6 +265,18 @@ def test_a_token_whose_bytes_cannot_be_had_stays_whole() -> None:
     assert split_token(tokenizer, token, ".\n\n", 3) == TokenSplit((token,), ".\n\n")
     assert split_token(tokenizer, token + 1, ".\n\nb", 3).tail
     assert split_token(tokenizer, token + 1, ".\n\nb", 3, before=[token]).tail == ()
+
+
+def test_a_token_whose_rest_cannot_be_written_stays_whole() -> None:
+    pieces = ["<unk>", "<s>", "</s>", "▁", "a", ".", "\n", ".\n\nTh", ".\n\na"]
+    backend = Tokenizer(models.Unigram([(piece, -1.0) for piece in pieces], unk_id=0))
+    backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
+    backend.decoder = decoders.Metaspace(prepend_scheme="always")
+    tokenizer = wrap(backend)
+    words = tokenizer.get_vocab()
+    token = words[".\n\nTh"]
+    assert split_token(tokenizer, token, ".\n\nTh", 3) == TokenSplit((token,), ".\n\nTh")
+    assert split_token(tokenizer, words[".\n\na"], ".\n\na", 3).tail == (words["a"],)
 
 
 @pytest.mark.parametrize("kind", KINDS)
