@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hogwild_agents.cli import options as opt
+from hogwild_agents.cli import options as opt, processes
 from hogwild_agents.cli.bench import bench
 from hogwild_agents.errors import ConfigError, HogwildError, ProblemError
 
@@ -35,7 +35,9 @@ app.add_typer(model_app, name="model")
 
 def main() -> None:
     """Run the command line and exit with its code."""
-    code = call(sys.argv[1:])
+    code = call(sys.argv[1:]) if processes.leads() else processes.follow()
+    if code != FAILED and processes.are_several() and processes.leads():
+        processes.dismiss()
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # a late Ctrl-C ends it without a traceback
     sys.exit(code)
 

@@ -12,8 +12,9 @@ from contextlib import contextmanager
 from importlib import import_module
 from logging import ERROR
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from hogwild_agents.cli import processes
 from hogwild_agents.cli.notices import engine_warnings
 from hogwild_agents.cli.progress import Progress
 from hogwild_agents.config import RunConfig
@@ -30,6 +31,7 @@ __all__ = [
     "check_place",
     "check_policies",
     "check_prompt",
+    "load_options",
     "loaded",
 ]
 
@@ -71,25 +73,19 @@ def loaded(config: RunConfig, *, quiet: bool) -> Iterator[LanguageModel]:
 
         from hogwild_agents import load_model
 
+        options = load_options(config)
+        several = processes.are_several()
+
         def report(load: LoadProgress) -> None:
+            if several and load.stage == "weights" and load.total is None:  # once
+                processes.tell(options)
             parts = f" {load.done} of {load.total}" if load.total else ""
             progress.show(f"Loading {config.model} · {STAGES[load.stage]}{parts}")
 
         verbosity = logging.get_verbosity()
         logging.set_verbosity(ERROR)  # its warnings would stand in the middle of a view
         try:
-            model = load_model(
-                config.model,
-                device=config.device,
-                dtype=config.dtype,
-                max_tokens=config.cache_tokens,
-                max_context=config.max_context,
-                rope_scaling=config.rope_scaling,
-                quantization=config.quantization,
-                model_options=config.model_options,
-                revision=config.revision,
-                on_progress=report,
-            )
+            model = load_model(**options, tensor_parallel=several, on_progress=report)
         except BaseException:
             logging.set_verbosity(verbosity)
             raise
@@ -99,6 +95,21 @@ def loaded(config: RunConfig, *, quiet: bool) -> Iterator[LanguageModel]:
     finally:
         model.close()
         logging.set_verbosity(verbosity)
+
+
+def load_options(config: RunConfig) -> dict[str, Any]:
+    """Return what a config says of its model, as options of ``load_model``."""
+    return {
+        "name": config.model,
+        "device": config.device,
+        "dtype": config.dtype,
+        "max_tokens": config.cache_tokens,
+        "max_context": config.max_context,
+        "rope_scaling": config.rope_scaling,
+        "quantization": config.quantization,
+        "model_options": config.model_options,
+        "revision": config.revision,
+    }
 
 
 def build_team(

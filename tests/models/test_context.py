@@ -116,7 +116,7 @@ def scaled(scaling: str, *, length: int = 1024, **rope: Any) -> Any:
 
 
 def test_the_factor_counts_from_the_length_before_any_scaling() -> None:
-    yarn = {
+    yarn: dict[str, Any] = {
         "rope_type": "yarn",
         "factor": 4.0,
         "original_max_position_embeddings": 256,

@@ -70,6 +70,18 @@ def given_up(kind: str, tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> b
     return any("\ufffd" in text and text.strip("\ufffd") for text in runs)
 
 
+def keeps(kind: str, text: str) -> bool:
+    """Whether the tokenizer itself gives back what it encodes.
+
+    SentencePiece's mark of a space stands for one, and these put a space in front unless there is
+    one, and always take it off again: GPT-2 with ``add_prefix_space``, Llama 2, T5's Unigram.
+    """
+    one_space = ("llama 2", "llama 2, legacy", "unigram with newlines")
+    if kind == "gpt 2, prefix" or (kind in one_space and text.startswith(" ")):
+        return False
+    return kind in ANY_TEXT and "\u2581" not in text
+
+
 def plainly(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
     """What transformers makes of some ids."""
     return str(tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
@@ -112,7 +124,7 @@ def test_encoded_text_comes_back(kind: str, text: str, cuts: list[int]) -> None:
     ids = tokenizer.encode(text, add_special_tokens=False)
     joined = "".join(streamed(tokenizer, ids, cuts))
     assert joined == plainly(tokenizer, ids)
-    if kind in ANY_TEXT and kind != "gpt 2, prefix" and "\u2581" not in text:
+    if keeps(kind, text):
         assert joined == (unicodedata.normalize("NFC", text) if kind == "qwen 2" else text)
 
 
