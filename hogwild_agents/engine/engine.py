@@ -28,6 +28,7 @@ from hogwild_agents.engine.attention import NAME, SURVEY, AttentionPlan, TickAtt
 from hogwild_agents.engine.block import CacheBlock, ViewEntry
 from hogwild_agents.engine.context import find_context
 from hogwild_agents.engine.loan import Loan
+from hogwild_agents.engine.packing import find_layers
 from hogwild_agents.engine.plan import Feed, build_plan, entry_block, entry_range
 from hogwild_agents.engine.pool import Pool, pieces
 from hogwild_agents.engine.probe import probe_bound, probe_error, probe_tokens
@@ -62,12 +63,17 @@ class Engine:
         max_context: longest view in tokens; by default what the model was made for. Beyond that
             a warning is given once. A model with two longrope tables is run with its long one if
             this is more than the short one is for.
+        pack_weights: let 16-bit linear layers on the CPU compute with a copy of their weights that
+            is laid out for this processor, see :attr:`packed_bytes`. By default where the
+            processor has no 16-bit products of its own, and the copy takes at most half of the
+            free memory; there a tick of 8 workers is about five times as fast with it.
         verify: check on a short probe that the logits equal those of the plain forward.
 
     Raises:
         UnsupportedModelError: the model's logits would not be computed exactly.
         LentModelError: the model is lent to another engine.
-        ConfigError: a budget or the context is below one token.
+        ConfigError: a budget or the context is below one token, or ``pack_weights`` is asked for
+            and cannot be had.
     """
 
     def __init__(
@@ -77,6 +83,7 @@ class Engine:
         max_tokens: int | None = None,
         max_bytes: int | None = None,
         max_context: int | None = None,
+        pack_weights: bool | None = None,
         verify: bool = True,
     ) -> None:
         reason = unsupported_reason(model.config)
@@ -98,6 +105,7 @@ class Engine:
         weakref.finalize(self, self._loan.give_back).atexit = False
         try:
             ids, expected = self._explain(self._plain_probe) if verify else ([], None)
+            self._loan.pack(find_layers(model, pack_weights))
             register()
             self._adapter = self._survey()
             shapes = self._adapter.shapes
@@ -163,6 +171,11 @@ class Engine:
     def bytes_per_token(self) -> int:
         """Bytes of one token's keys and values over all layers."""
         return self._pool.bytes_per_token
+
+    @property
+    def packed_bytes(self) -> int:
+        """Bytes of the weights' packed copies, or 0 without any."""
+        return self._loan.packed_bytes
 
     @property
     def closed(self) -> bool:

@@ -6,8 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
+from torch import nn
+
 from hogwild_agents.engine.bridge import Bridge
 from hogwild_agents.engine.context import Context
+from hogwild_agents.engine.packing import Packing
 
 
 class Loan:
@@ -23,6 +26,7 @@ class Loan:
         self._attention = _implementations(model.config)
         self._modes = [(module, module.training) for module in model.modules()]
         self._bridge: Bridge | None = None
+        self._packing: Packing | None = None
         self._returned = False
         try:
             model.eval()
@@ -34,6 +38,15 @@ class Loan:
     def bridge(self) -> None:
         """From now on, hand plans to the attention modules themselves."""
         self._bridge = Bridge(self._model)
+
+    def pack(self, layers: list[nn.Linear]) -> None:
+        """Let these of its layers compute with packed weights."""
+        self._packing = Packing(layers)
+
+    @property
+    def packed_bytes(self) -> int:
+        """What the packed weights take."""
+        return self._packing.bytes if self._packing else 0
 
     @contextmanager
     def carrying(self, plan: Any) -> Iterator[None]:
@@ -50,6 +63,8 @@ class Loan:
             self._model.set_attn_implementation(self._attention)
         if self._bridge:
             self._bridge.remove()
+        if self._packing:
+            self._packing.undo()
         self._context.unpin()
         for module, training in self._modes:
             module.training = training
