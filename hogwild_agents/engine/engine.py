@@ -361,7 +361,8 @@ class Engine:
                 TickAttention(plan, self._adapter),
                 0 if keep_all else self._kept(plan.last),
             )
-        if bool(logits.isnan().any()):
+        # The sum is NaN if one of them is (or if some are infinite): no copy in the usual case.
+        if bool(logits.sum().isnan()) and bool(logits.isnan().any()):
             raise TickError(
                 "The forward pass gave NaN instead of logits, so no block was changed: check the "
                 f"model's weights and its dtype ({self.dtype})."
