@@ -21,6 +21,7 @@ from hogwild_agents.bench.report import (
     BATCH,
     CONCATENATING,
     ENGINE,
+    PACKED,
     PLAIN,
     PRODUCTS,
     SINGLE,
@@ -65,7 +66,7 @@ def bench(settings: Settings, say: Say, keep: Keep) -> Report:
         say(f"Making {settings.preset or settings.model} ...")
         model = make_model(settings, device)
         plain = twin(model)
-        with Engine(model) as engine:
+        with Engine(model, pack_weights=settings.packing) as engine:
             _check_contexts(settings, engine)
             return _Bench(settings, engine, plain, device, say, keep).run()
 
@@ -153,6 +154,7 @@ class _Bench:
             "dtype": str(self._engine.dtype).removeprefix("torch."),
             "weight_bytes": sum(one.numel() * one.element_size() for one in parameters),
             "bytes_per_token": self._engine.bytes_per_token,
+            "packed_bytes": self._engine.packed_bytes,
         }
 
     # -- one context
@@ -199,6 +201,8 @@ class _Bench:
         ticks, notes = Ticks(engine, contents.views), list[str]()
         contestants: dict[str, Runner] = {ENGINE: ticks, **singles}
         contestants[PRODUCTS] = Products(self._plain, workers)
+        if engine.packed_bytes:
+            contestants[PACKED] = Products(engine.model, workers)
         try:
             contestants |= self._teams(contents, context, way, notes)
             times = take_turns(
@@ -263,7 +267,7 @@ class _Bench:
         found = {}
         self._note_peak()
         for name, contestant in contestants.items():
-            if name == PRODUCTS:
+            if name in (PRODUCTS, PACKED):
                 continue
             contestant.reset()
             contestant.tick()
