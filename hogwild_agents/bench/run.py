@@ -15,7 +15,7 @@ from hogwild_agents.bench.contents import Contents, States, fill_cache, free_cac
 from hogwild_agents.bench.contestant import Ticks
 from hogwild_agents.bench.floors import Products, measure_bandwidth, weights_read
 from hogwild_agents.bench.machine import facts
-from hogwild_agents.bench.memory import available, peak_above, peak_of_process
+from hogwild_agents.bench.memory import peak_above, peak_of_process
 from hogwild_agents.bench.presets import make_model, twin
 from hogwild_agents.bench.report import (
     BATCH,
@@ -36,6 +36,7 @@ from hogwild_agents.bench.shares import measure_shares
 from hogwild_agents.bench.timing import Runner, take_turns
 from hogwild_agents.bench.ways import Transformers, reason
 from hogwild_agents.engine import Engine
+from hogwild_agents.engine.memory import available
 from hogwild_agents.engine.reach import FULL
 from hogwild_agents.errors import ConfigError
 

@@ -6,11 +6,12 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hogwild_agents.engine.attention import AttentionPlan
 from hogwild_agents.engine.bridge import Bridge
 from hogwild_agents.engine.context import Context
+from hogwild_agents.engine.packing import Packing
 from hogwild_agents.engine.refusals import refusal
 
 
@@ -36,6 +37,7 @@ class Loan:
         self._attention = _implementations(model.config)
         self._modes = [(module, module.training) for module in model.modules()]
         self._bridge: Bridge | None = None
+        self._packing: Packing | None = None
         self._returned = False
         try:
             model.eval()
@@ -57,6 +59,15 @@ class Loan:
     def bridge(self) -> None:
         """From now on, hand plans to the attention modules themselves."""
         self._bridge = Bridge(self.model)
+
+    def pack(self, layers: list[nn.Linear]) -> None:
+        """Let these of its layers compute with packed weights."""
+        self._packing = Packing(layers)
+
+    @property
+    def packed_bytes(self) -> int:
+        """What the packed weights take."""
+        return self._packing.bytes if self._packing else 0
 
     def forward(
         self, input_ids: Tensor, position_ids: Tensor, plan: AttentionPlan, keep: int | Tensor
@@ -92,6 +103,8 @@ class Loan:
             self.model.set_attn_implementation(self._attention)
         if self._bridge:
             self._bridge.remove()
+        if self._packing:
+            self._packing.undo()
         self._context.unpin()
         for module, training in self._modes:
             module.training = training
