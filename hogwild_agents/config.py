@@ -22,21 +22,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from hogwild_agents.errors import ConfigError
 from hogwild_agents.nearest import nearest
 from hogwild_agents.rope_scaling import parse_rope_scaling
+from hogwild_agents.worker_names import worker_names
 
-__all__ = ["LayoutName", "RunConfig", "WorkerConfig", "worker_names"]
+__all__ = ["LayoutName", "RunConfig", "WorkerConfig"]
 
 LayoutName = Literal["combined", "contiguous", "interleaved", "isolated"]
 
-NAMES = ("Alice", "Bob", "Carol", "Dave", "Erin", "Frank", "Grace", "Heidi")
-
 Name = Annotated[str, Field(min_length=1)]
 Count = Annotated[int, Field(ge=1)]
-
-
-def worker_names(number: int) -> tuple[str, ...]:
-    """Return the default names of so many workers; beyond the eighth they are numbered."""
-    numbered = tuple(f"Worker{index}" for index in range(len(NAMES) + 1, number + 1))
-    return NAMES[:number] + numbered
 
 
 class WorkerConfig(BaseModel):
