@@ -14,7 +14,7 @@ from hogwild_agents.checkpoint import (
     OnProgress,
     find_checkpoint,
     find_device,
-    find_dtype,
+    find_load_dtype,
     quiet_transformers,
     read_config,
     read_tokenizer,
@@ -209,11 +209,10 @@ def load_model(
     """
     report, options = on_progress or _ignore, model_options or {}
     check_options(options, device)
-    place, precision = find_device(device), find_dtype(dtype)
+    place = find_device(device)
     scaling = None if rope_scaling is None else parse_rope_scaling(rope_scaling)
     checkpoint = find_checkpoint(name, revision)
-    if checkpoint.bundled and precision == "auto" and place.type == "cpu":
-        precision = find_dtype("float32")
+    precision = find_load_dtype(checkpoint, dtype, place)
     with quiet_transformers(on_progress):
         report(LoadProgress(stage="config"))
         config = read_config(checkpoint, scaling)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Iterable, Iterator
+import ast
+from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
 from hogwild_agents.cli.build import OPTIONS, POLICIES
+from hogwild_agents.cli.columns import print_columns
 from hogwild_agents.config import RunConfig
 
 
@@ -22,41 +20,38 @@ def prompts(folder: Path | None) -> int:
     """
     from hogwild_agents import available_prompts
 
-    _print(available_prompts(folder).items())
+    print_columns(available_prompts(folder).items(), style="bold")
     return 0
 
 
 def policies() -> int:
     """Print the policies that a config can name; return the exit code."""
-    _print(described())
+    print_columns(described(), style="bold")
     return 0
 
 
 def described() -> Iterator[tuple[str, str]]:
     """Yield the policies' names, each with what it is for."""
-    from hogwild_agents import policies
-
+    docstrings = _docstrings()
     default = RunConfig.model_fields["policies"].default
     for name, kind in POLICIES.items():
-        summary = inspect.getdoc(getattr(policies, kind)) or ""
         options = [f"--{key.replace('_', '-')}" for key in OPTIONS.get(name, {}).values()]
         notes = ["by default"] * (name in default) + options
-        text = " ".join(summary.partition("\n\n")[0].replace("``", "").split())
+        text = " ".join(docstrings[kind].partition("\n\n")[0].replace("``", "").split())
         yield name, f"{text} ({', '.join(notes)})" if notes else text
 
 
-def _print(rows: Iterable[tuple[str, str]]) -> None:
-    """Print a table that fits a terminal, or else one line for each name."""
-    console = Console(highlight=False)
-    found = list(rows)
-    if not console.is_terminal:
-        width = max((len(name) for name, _ in found), default=0)
-        for name, text in found:
-            print(f"{name:{width}}  {text}")
-        return
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column()
-    for name, text in found:
-        table.add_row(Text(name), Text(text))
-    console.print(table)
+def _docstrings() -> dict[str, str]:
+    """Return the docstrings of the policies' classes, read from their source.
+
+    To import the classes would take the engine with them, and so torch: seconds for a few lines.
+    """
+    package = find_spec("hogwild_agents.policies")
+    assert package is not None, "it comes with this package"
+    return {
+        node.name: ast.get_docstring(node) or ""
+        for folder in package.submodule_search_locations or ()
+        for file in Path(folder).glob("*.py")
+        for node in ast.parse(file.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.ClassDef)
+    }

@@ -27,6 +27,8 @@ class ModelFacts:
         architecture: the transformers class.
         parameters: how many.
         quantization: how its weights are quantized.
+        weight_bytes: what they take in memory; None also for quantized ones that are not loaded.
+        free_bytes: of memory, where they would be loaded; None if they are.
         packed_bytes: what copies of weights take that are laid out for the processor.
         dtype, device: as loaded.
         layers: of the decoder.
@@ -55,6 +57,8 @@ class ModelFacts:
     architecture: str
     parameters: int | None
     quantization: str | None
+    weight_bytes: int | None
+    free_bytes: int | None = None
     packed_bytes: int | None
     dtype: str
     device: str | None
@@ -77,6 +81,11 @@ class ModelFacts:
     banned_examples: Sequence[str]
     sampling: dict[str, float]
 
+    @property
+    def fits(self) -> bool:
+        """Whether the weights fit into the memory that is free, as far as is known."""
+        return None in (self.weight_bytes, self.free_bytes) or self.weight_bytes <= self.free_bytes
+
 
 def of_model(model: LanguageModel) -> ModelFacts:
     """Return the facts of a loaded model."""
@@ -84,13 +93,15 @@ def of_model(model: LanguageModel) -> ModelFacts:
     from hogwild_agents.quantization import quantization_of
 
     engine, config = model.engine, model.engine.model.config
+    quantization = quantization_of(config)
     text = config.get_text_config(decoder=True)
     return ModelFacts(
         name=model.name,
         model_type=config.model_type,
         architecture=type(engine.model).__name__,
         parameters=engine.model.num_parameters(),
-        quantization=quantization_of(config),
+        quantization=quantization,
+        weight_bytes=engine.model.get_memory_footprint(return_buffers=quantization is not None),
         packed_bytes=engine.packed_bytes,
         dtype=_short(engine.dtype),
         device=str(engine.device),
@@ -118,28 +129,36 @@ def of_config(config: RunConfig) -> ModelFacts:
     """
     from hogwild_agents.checkpoint import (
         find_checkpoint,
+        find_device,
         find_dtype,
+        find_load_dtype,
         quiet_transformers,
         read_config,
     )
+    from hogwild_agents.engine.memory import available
     from hogwild_agents.model_class import find_class
     from hogwild_agents.quantization import quantization_of
     from hogwild_agents.rope_scaling import parse_rope_scaling
 
+    place = find_device(config.device)
     checkpoint = find_checkpoint(config.model, config.revision)
     scaling = parse_rope_scaling(config.rope_scaling) if config.rope_scaling else None
     with quiet_transformers(None):
         found = read_config(checkpoint, scaling)
         text = found.get_text_config(decoder=True)
-        dtype = find_dtype(config.dtype)
+        dtype = find_load_dtype(checkpoint, config.dtype, place)
         if dtype == "auto":
             dtype = getattr(found, "dtype", None) or find_dtype("float32")
+        parameters, quantization = _counted(found), quantization_of(found)
+        known = parameters is not None and quantization is None
         return ModelFacts(
             name=config.model,
             model_type=found.model_type,
             architecture=find_class(found).__name__,
-            parameters=_counted(found),
-            quantization=quantization_of(found),
+            parameters=parameters,
+            quantization=quantization,
+            weight_bytes=parameters * dtype.itemsize if known else None,
+            free_bytes=available(place),
             packed_bytes=None,
             dtype=_short(dtype),
             device=None,

@@ -5,11 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
 from hogwild_agents.cli.build import loaded
+from hogwild_agents.cli.columns import print_columns
 from hogwild_agents.cli.facts import ModelFacts, of_config, of_model
 from hogwild_agents.cli.progress import Progress
 from hogwild_agents.config import RunConfig
@@ -38,9 +35,9 @@ def check(config: RunConfig, *, from_config: bool, as_json: bool) -> int:
         print(json.dumps({"name": config.model, "runs": False, "reason": str(error)}))
         return FAILED
     if as_json:
-        print(json.dumps({"runs": True, **asdict(facts)}))
+        print(json.dumps({"runs": True, "fits": facts.fits, **asdict(facts)}))
     else:
-        Console(highlight=False).print(_table(facts))
+        print_columns(_rows(facts).items(), style="bright_black")
     return 0
 
 
@@ -56,21 +53,13 @@ def _facts(config: RunConfig, *, from_config: bool) -> ModelFacts:
 # -- in words
 
 
-def _table(facts: ModelFacts) -> Table:
-    table = Table.grid(padding=(0, 3))
-    table.add_column(style="bright_black")
-    table.add_column()
-    for name, value in _rows(facts).items():
-        table.add_row(name, Text(value))
-    return table
-
-
 def _rows(facts: ModelFacts) -> dict[str, str]:
     rows = {
         "Model": facts.name,
         "Architecture": f"{facts.architecture}, {facts.layers} layers",
         "Parameters": _parameters(facts),
         "Loaded as" if facts.device else "Dtype": _place(facts),
+        "Weights": _weights(facts),
         "Vocabulary": f"{facts.vocabulary:,} tokens",
         "Attention": "\n".join(facts.attention) or "not known",
         "Layouts": ", ".join(facts.layouts) + ", and your own",
@@ -82,7 +71,7 @@ def _rows(facts: ModelFacts) -> dict[str, str]:
     }
     if not facts.from_config:
         rows["Sampling"] = _sampling(facts)
-    return rows
+    return rows | {"Runs": _verdict(facts)}
 
 
 def _parameters(facts: ModelFacts) -> str:
@@ -95,17 +84,25 @@ def _place(facts: ModelFacts) -> str:
     return facts.dtype + (f" on {facts.device}" if facts.device else "") + packed
 
 
+def _weights(facts: ModelFacts) -> str:
+    free = "" if facts.free_bytes is None else f"; {size(facts.free_bytes)} of memory are free"
+    if facts.weight_bytes is None:
+        return f"not known{free}"
+    words = f"{size(facts.weight_bytes)}{free}"
+    return words if facts.fits else f"{words}: they do not fit"
+
+
 def _exactness(facts: ModelFacts) -> str:
     if facts.not_tried is not None:
         return f"not tried on a small copy with random weights ({facts.not_tried})"
     if facts.error is None:
         return "not measured"
-    bound = f"{facts.error:.1e} of their spread (rounding explains {facts.error_bound:.0e})"
+    bound = f"{facts.error:.1e} of their spread (refused above {facts.error_bound:.0e})"
     if not facts.from_config:
-        return f"one worker’s logits differ from the plain forward’s by {bound}"
+        return f"one worker's logits differ from the plain forward's by {bound}"
     return (
-        f"of a small copy with random weights ({facts.tried_layers} layers), one worker’s logits "
-        f"differ from the plain forward’s by {bound}"
+        f"of a small copy with random weights ({facts.tried_layers} layers), one worker's logits "
+        f"differ from the plain forward's by {bound}"
     )
 
 
@@ -155,11 +152,21 @@ def _sampling(facts: ModelFacts) -> str:
     return words or "plain"
 
 
+def _verdict(facts: ModelFacts) -> str:
+    """Return what it all comes to. What is refused never gets here."""
+    if facts.chat_template is False:
+        return "no team, because there is no chat template"
+    if not facts.fits:
+        return "exactly, but not here: quantize it, spread it over devices, or take another machine"
+    if facts.error is None:
+        return "not known, because nothing was measured"
+    return "yes, exactly" + (", as far as a small copy tells" if facts.from_config else "")
+
+
 def size(count: int) -> str:
-    """Return a number of bytes in the unit that suits it."""
-    value = float(count)
-    for unit in ("bytes", "KiB", "MiB"):
-        if value < 1024:
-            return f"{value:,.0f} {unit}" if unit == "bytes" else f"{value:,.1f} {unit}"
+    """Return a number of bytes with three digits, in the unit that suits it."""
+    value, units = float(count), ["bytes", "KiB", "MiB", "GiB", "TiB"]
+    while value >= 999.5 and len(units) > 1:
         value /= 1024
-    return f"{value:,.1f} GiB"
+        units.pop(0)
+    return f"{value:.3g} {units[0]}" if value < 999.5 else f"{value:,.0f} {units[0]}"

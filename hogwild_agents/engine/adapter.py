@@ -75,7 +75,7 @@ class LayerAdapter:
     scale: QueryScale | None = None
 
     def describe(self) -> list[str]:
-        """Return what the layer does, in words."""
+        """Return what the layer does, in words: its reach, its rotation, what else there is."""
         special = {
             "attention sinks": self.sinks is not None,
             "soft-capped scores": self.softcap is not None,
@@ -118,8 +118,13 @@ class Adapter:
         return tuple(dict.fromkeys(layer.scale for layer in self.layers if layer.scale))
 
     def describe(self) -> list[str]:
-        """Return what the layers do, one line for each thing, with how many do it."""
-        kinds = Counter(kind for layer in self.layers for kind in layer.describe())
+        """Return what the layers do, one line for each thing, with how many do it.
+
+        Reaches come first, then rotations, then what else there is.
+        """
+        found = [layer.describe() for layer in self.layers]
+        parts = (slice(0, 1), slice(1, 2), slice(2, None))  # of a layer's lines
+        kinds = Counter(kind for part in parts for lines in found for kind in lines[part])
         count = len(self.layers)
         return [
             f"{kind} in {'all layers' if number == count else f'{number} of {count} layers'}"

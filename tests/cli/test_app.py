@@ -124,7 +124,9 @@ def test_output_that_cannot_be_written_is_one_sentence(arguments: list[str]) -> 
     )
 
 
-@pytest.mark.parametrize("arguments", [["policies"], ["run", "--json"], ["run", "--plain"]])
+@pytest.mark.parametrize(
+    "arguments", [["policies"], ["model", "check"], ["run", "--json"], ["run", "--plain"]]
+)
 def test_a_pipe_that_nobody_reads_is_no_fault(arguments: list[str]) -> None:
     reader, writer = os.pipe()
     os.close(reader)
@@ -162,8 +164,11 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.startswith("hogwild-agents ")
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["run", "--budget", "0"]])
-def test_help_and_wrong_options_load_nothing_heavy(arguments: list[str]) -> None:
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["run", "--help"], ["run", "--budget", "0"], ["policies"], ["prompts"]],
+)
+def test_help_lists_and_wrong_options_load_nothing_heavy(arguments: list[str]) -> None:
     code = (
         "import sys\n"
         "from hogwild_agents.cli.app import call\n"

@@ -36,6 +36,13 @@ def test_every_policy_has_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(text[-1] in ".)" for text in found.values())
 
 
+def test_what_is_said_of_a_policy_is_in_its_docstring(capsys: pytest.CaptureFixture[str]) -> None:
+    found = told(["policies"], capsys)
+    for name, kind in POLICIES.items():
+        first = (inspect.getdoc(getattr(policies, kind)) or "").partition("\n\n")[0]
+        assert found[name].startswith(" ".join(first.replace("``", "").split()))
+
+
 def test_every_policy_that_needs_no_arguments_can_be_named() -> None:
     kinds = [kind for kind in vars(policies).values() if isinstance(kind, type)]
     ready = {

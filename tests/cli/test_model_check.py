@@ -12,6 +12,7 @@ import transformers
 
 from hogwild_agents.cli.app import call
 from hogwild_agents.cli.facts import of_config
+from hogwild_agents.cli.model import size
 from hogwild_agents.cli.stand_in import build_stand_in, is_steady
 from hogwild_agents.config import RunConfig
 from tests.models.folders import TEXT, change_config, drawn, save, save_tokenizer, tiny_llama
@@ -76,9 +77,9 @@ def test_a_model_is_measured(folder: Path, capsys: pytest.CaptureFixture[str]) -
 def test_the_table_says_the_same(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = as_text([str(folder), "--max-context", "300"], capsys)
     assert "LlamaForCausalLM, 2 layers" in table
-    assert "one worker’s logits differ from the plain forward’s by" in table
+    assert "one worker's logits differ from the plain forward's by" in table
     assert "300 tokens; the model was made for 256" in table
-    assert "250.0 KiB for 1,000 tokens, whoever sees them" in table
+    assert "250 KiB for 1,000 tokens, whoever sees them" in table
     assert "combined, contiguous, interleaved, isolated, and your own" in table
     assert "'</s>'" in table
     assert as_text(["--rope-scaling", "yarn:4", str(folder)], capsys).count("1,024 tokens") == 1
@@ -103,13 +104,16 @@ def test_the_config_alone_tells_what_the_model_tells(
     assert told["tried_layers"] == 3
     assert 0 < told["error"] < 1e-4
     assert told["device"] is None
-    differ = {"from_config", "tried_layers", "error", "device", "sampling"}
+    assert told["free_bytes"] > told["weight_bytes"] > 0
+    assert measured["free_bytes"] is None
+    differ = {"from_config", "free_bytes", "packed_bytes", "tried_layers", "error", "device"}
+    differ |= {"sampling"}
     same = measured.keys() - differ
     assert {name: told[name] for name in same} == {name: measured[name] for name in same}
     assert told["attention"] == [
         "a sliding window of 9 tokens in 8 of 12 layers",
-        "rotary embedding in halves in all layers",
         "full attention in 4 of 12 layers",
+        "rotary embedding in halves in all layers",
     ]
 
 
@@ -125,6 +129,61 @@ def test_a_large_model_needs_little_to_be_looked_at(
     assert facts["latent_numbers"] == 512 + 64
     assert facts["chat_template"] is None
     assert build_stand_in(config).model.num_parameters() < facts["parameters"] / 1000
+
+
+def test_weights_that_do_not_fit_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hogwild_agents.engine.memory.available", lambda device: 3 * 1024**3)
+    config: Any = transformers.DeepseekV3Config(dtype="bfloat16")
+    config.save_pretrained(tmp_path)
+    facts = as_json([str(tmp_path), "--from-config"], capsys)
+    assert facts["runs"]
+    assert not facts["fits"]
+    assert facts["weight_bytes"] == 2 * facts["parameters"]
+    table = as_text([str(tmp_path), "--from-config"], capsys)
+    assert "1.22 TiB; 3 GiB of memory are free: they do not fit" in table
+    assert "Runs exactly, but not here: quantize it, spread it" in table
+
+
+def test_the_last_line_is_the_verdict(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert as_text([str(folder)], capsys).endswith("Runs yes, exactly")
+    told = as_text([str(folder), "--from-config"], capsys)
+    assert told.endswith("Runs yes, exactly, as far as a small copy tells")
+
+
+def test_the_config_of_the_bundled_model_tells_what_it_is_loaded_as(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    told, measured = (as_json(["bundled", *more], capsys) for more in (["--from-config"], []))
+    for name in ("dtype", "weight_bytes", "cache_bytes_per_1000_tokens"):
+        assert told[name] == measured[name]
+
+
+def test_a_pipe_gets_no_blanks_at_the_end_of_lines(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(["model", "check", str(folder)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [line.rstrip() for line in lines]
+    assert len(lines) == len({line[:17] for line in lines if line[0] != " "}) + 1  # of attention
+
+
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [
+        (0, "0 bytes"),
+        (999, "999 bytes"),
+        (1000, "0.977 KiB"),
+        (256000, "250 KiB"),
+        (2048000, "1.95 MiB"),
+        (1000 * 1024**2, "0.977 GiB"),
+        (1341 * 10**9, "1.22 TiB"),
+        (5000 * 1024**4, "5,000 TiB"),
+    ],
+)
+def test_sizes_have_the_unit_that_reads_well(count: int, words: str) -> None:
+    assert size(count) == words
 
 
 def test_the_table_says_that_it_was_a_copy_and_what_mla_costs(
@@ -145,7 +204,7 @@ def test_the_table_says_that_it_was_a_copy_and_what_mla_costs(
     }
     transformers.DeepseekV3Config(**sizes).save_pretrained(tmp_path)
     table = as_text([str(tmp_path), "--from-config"], capsys)
-    assert "of a small copy with random weights (2 layers), one worker’s logits differ" in table
+    assert "of a small copy with random weights (2 layers), one worker's logits differ" in table
     assert "MLA is cached expanded, not as the 16 numbers a layer of its latent state" in table
     assert "not known: there is no tokenizer" in table
 
