@@ -16,6 +16,8 @@ from hogwild_agents.result import RunResult, TypedResult
 
 T = TypeVar("T")
 
+CONCLUDED = "finisher"
+"""The reason of a run that did not come to an answer by itself; a Finisher asked for one."""
 MAX_TOKENS = 256
 """How long the second attempt at an answer may be."""
 
@@ -81,10 +83,7 @@ class AnswerType(Generic[T]):
         """
         fault = self.fault(result.answer)
         if result.answer is None or fault is not None:
-            error = AnswerError(
-                f"The run ended ({result.reason}) with the answer {result.answer!r}, which is no "
-                f"{self.name}, because {fault}: give it more time, a Finisher, or another type."
-            )
+            error = AnswerError(f"The run ended ({result.reason}) {self._miss(result, fault)}.")
             error.result = result
             raise error
         return TypedResult.of(result, self.parse(result.answer))
@@ -101,6 +100,17 @@ class AnswerType(Generic[T]):
         return Conclude(
             text=text, worker=answer.author, max_tokens=MAX_TOKENS, reason=answer.reason
         )
+
+    def _miss(self, result: RunResult, fault: str | None) -> str:
+        """Return what is wrong with a result, and what may help it."""
+        concluded = result.reason == CONCLUDED
+        if result.answer is None:
+            writer = "its Finisher more max_tokens" if concluded else "a Finisher"
+            return f"without an answer, so with no {self.name}: give it more time, or {writer}"
+        found = f"with the answer {result.answer!r}, which is no {self.name}, because {fault}"
+        if concluded:
+            return f"{found}: give it more time to come to an answer by itself, or another type"
+        return f"{found}: say in the problem what the answer looks like, or give another type"
 
     @property
     def _form(self) -> str:

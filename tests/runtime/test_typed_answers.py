@@ -128,6 +128,26 @@ async def test_a_second_misfit_fails_with_what_was_written() -> None:
     assert "many" in caught.value.result.texts["Ada"]
 
 
+@pytest.mark.parametrize(
+    ("answer", "reason", "advice"),
+    [
+        (None, "ticks", "without an answer, so with no int: give it more time, or a Finisher"),
+        (None, "finisher", "give it more time, or its Finisher more max_tokens"),
+        ("far", "finisher", "give it more time to come to an answer by itself, or another type"),
+        ("far", "answer", "say in the problem what the answer looks like, or give another type"),
+    ],
+)
+def test_what_is_advised_fits_what_happened(answer: str | None, reason: str, advice: str) -> None:
+    result = RunResult(
+        answer=answer, author=None, reason=reason, texts={}, steps=(), ticks=3, tokens=9, seconds=1
+    )
+    with pytest.raises(AnswerError) as caught:
+        AnswerType(int).result(result)
+    assert str(caught.value).startswith(f"The run ended ({reason}) with")
+    assert str(caught.value).endswith(f"{advice}.")
+    assert caught.value.result is result
+
+
 async def test_a_model_is_described_to_the_workers_and_plain_types_are_not() -> None:
     seen = AnswerType(Point).describe("Where?")
     assert seen.startswith("Where?")
