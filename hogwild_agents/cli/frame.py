@@ -52,7 +52,7 @@ MIN_BESIDE = 132
 HISTORIES = {
     "combined": "Past steps · seen by all",
     "interleaved": "Past steps · all that the others see",
-    "contiguous": "Finished steps · seen by all, each in its author’s text",
+    "contiguous": "Finished steps · seen by all, each in its author's text",
     "isolated": "Finished steps · seen by their authors only",
 }
 
@@ -127,9 +127,10 @@ class Frame:
             speed(record, self._title.pace),
             clock(record.seconds),
         ]
-        legend = Text("sampled ", STYLES["sampled"])
-        legend.append("forced", STYLES["forced"])
-        while len(facts) > 1 and len("   ".join(facts)) + len(legend) + 4 > width:
+        legend = _legend("plain: sampled · ", "italic: forced")
+        if _too_long(facts, legend, width):
+            legend = _legend("", "italic: forced")
+        while len(facts) > 1 and _too_long(facts, legend, width):
             facts.pop()
         return ends(Text(" " + "   ".join(facts)), legend, width)
 
@@ -276,6 +277,14 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _legend(sampled: str, forced: str) -> Text:
+    return Text.assemble((sampled, STYLES["sampled"]), (forced, STYLES["forced"]))
+
+
+def _too_long(facts: Sequence[str], legend: Text, width: int) -> bool:
+    return len("   ".join(facts)) + len(legend) + 4 > width
 
 
 def _recent(step: StepRecord, width: int) -> Text:

@@ -47,7 +47,7 @@ EXPECTED = """\
 
 
 ────────────────────────────────────────────────────────────────────────────────
- tick 26 of 4,096   70 tokens   56 tokens/s   0:01               sampled forced
+ tick 26 of 4,096   70 tokens   56 tokens/s   0:01               italic: forced
 """
 
 
@@ -116,9 +116,18 @@ def test_forced_text_is_told_from_sampled(size: tuple[int, int]) -> None:
     assert styles(line, "**Alice") == {"italic cyan"}
     assert styles(line, "Quick") == {"italic yellow"}
     assert not styles(line, "no. I go")
-    legend = frame.draw(*size)[-1]
-    assert styles(legend, "forced") == {"italic yellow"}
-    assert not styles(legend, "sampled")
+    assert styles(frame.draw(*size)[-1], "forced") == {"italic yellow"}
+
+
+def test_the_legend_says_in_words_what_styles_mean() -> None:
+    _, frame = at(110)
+    wide, narrow = (frame.draw(width, 24)[-1] for width in (100, 70))
+    for line in (wide, narrow):
+        assert " 56 tokens/s   0:01 " in line.plain
+        assert styles(line, "italic: forced") == {"italic yellow"}
+    assert wide.plain.endswith(" plain: sampled · italic: forced ")
+    assert not styles(wide, "plain: sampled")
+    assert narrow.plain.endswith(" italic: forced ")
 
 
 def test_history_shows_the_latest_steps() -> None:
