@@ -13,7 +13,7 @@ help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.installed ## let a team of the bundled model solve a problem, live on the terminal
-	$(BIN)/hogwild run --pace 6
+	@$(BIN)/hogwild run --pace 6
 
 test: $(VENV)/.installed-test ## run the tests
 	$(BIN)/python -m pytest -n 2 --dist worksteal

@@ -91,7 +91,7 @@ def heading(report: Report) -> str:
     gigabytes = f"{bandwidth.copy / 1e9:.3g} GB/s copied, {bandwidth.read / 1e9:.3g} GB/s read"
     return (
         f"{model['name']}, {model['dtype']}, on {machine['device']}, {machine['threads']} "
-        f"threads, {gigabytes}, {machine['date']}"
+        f"thread{'' if machine['threads'] == 1 else 's'}, {gigabytes}, {machine['date']}"
     )
 
 

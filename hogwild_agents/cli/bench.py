@@ -94,8 +94,9 @@ def bench(
 ) -> int:
     """Measure ticks against transformers and against what the hardware allows.
 
-    All take turns in one run; docs/performance.md tells how. Exits with 0, or 130 after Ctrl-C,
-    with what was measured until then.
+    All take turns in one run; docs/performance.md tells how.
+
+    Exits with 0, or with 130 after Ctrl-C, with what was measured until then.
     """
     from hogwild_agents.bench.command import run
     from hogwild_agents.bench.settings import Settings, parse_numbers

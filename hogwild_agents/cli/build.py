@@ -39,7 +39,7 @@ STAGES = {
     "config": "config",
     "tokenizer": "tokenizer",
     "weights": "weights",
-    "check": "comparing its logits with the plain forward’s",
+    "check": "comparing its logits with the plain forward's",
 }
 POLICIES = {
     "redundancy-check": "RedundancyCheck",

@@ -332,7 +332,7 @@ def _caption(config: RunConfig, plan: Plan, runs: int, seconds: float) -> str:
     return (
         f"\n{runs:,} runs of {config.model} in {seconds:,.0f} s, at most {config.budget:,} ticks "
         f"each; seeds {', '.join(map(str, plan.seeds))}.\nIn brackets 95 % intervals over the "
-        "problems: Wilson’s for the accuracy, Student’s\nfor the rest, for the ratio paired."
+        "problems: Wilson's for the accuracy, Student's for the rest, for the ratio paired."
     )
 
 

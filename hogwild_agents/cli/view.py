@@ -22,7 +22,7 @@ LIMITS = {
     "tokens": "the budget of tokens is spent",
     "seconds": "the time is over",
     "cache": "the cache is full",
-    "context": "the model’s context is full",
+    "context": "the model's context is full",
     "left": "all workers have left",
 }
 

@@ -22,7 +22,7 @@ from hogwild_agents.bench.report import (
     as_json,
     short,
 )
-from hogwild_agents.bench.table import as_plain, tables
+from hogwild_agents.bench.table import as_plain, heading, tables
 from tests.bench.rig import cell, report, timing
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -104,6 +104,12 @@ def test_on_a_gpu_the_floor_is_told_by_the_copy() -> None:
     _, (title, heads, rows), _ = tables(report(cell(), machine=machine))
     assert "copy bandwidth" in title
     assert rows[0][list(heads).index("floor")] == "100"
+
+
+def test_one_thread_is_no_plural() -> None:
+    for number, words in ((1, "on H0, 1 thread, "), (2, "on H0, 2 threads, ")):
+        machine = {"kind": "cuda", "device": "H0", "threads": number, "date": "2026-01-01"}
+        assert words in heading(report(cell(), machine=machine))
 
 
 def test_plain_text_has_no_line_that_a_terminal_breaks() -> None:
