@@ -84,7 +84,9 @@ class ModelFacts:
     @property
     def fits(self) -> bool:
         """Whether the weights fit into the memory that is free, as far as is known."""
-        return None in (self.weight_bytes, self.free_bytes) or self.weight_bytes <= self.free_bytes
+        if self.weight_bytes is None or self.free_bytes is None:
+            return True
+        return self.weight_bytes <= self.free_bytes
 
 
 def of_model(model: LanguageModel) -> ModelFacts:
