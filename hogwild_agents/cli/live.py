@@ -8,7 +8,7 @@ from typing import Self
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 
-from hogwild_agents.cli.frame import Frame, Title
+from hogwild_agents.cli.frame import Frame, Title, grid
 from hogwild_agents.cli.record import Record
 from hogwild_agents.cli.view import closing
 from hogwild_agents.events import Event
@@ -17,8 +17,9 @@ __all__ = ["LiveView"]
 
 SUMMARY = 8
 """Lines of the answer's panel and the prompt of the shell, below the last frame."""
-LEAST = 16
-"""Lines that the last frame may take, even if the terminal has to scroll."""
+LEAST, EACH = 16, 3
+"""Lines that the last frame may take even if the terminal has to scroll: with one row of panes, and
+for each further row."""
 
 
 class LiveView:
@@ -55,7 +56,9 @@ class LiveView:
         self.close()
         if self.record.started:
             width, height = self._console.size
-            lines = self._frame.draw(width, max(height - SUMMARY, LEAST), tight=True)
+            _, rows = grid(len(self.record.workers), width)
+            least = LEAST + EACH * (rows - 1)
+            lines = self._frame.draw(width, max(height - SUMMARY, least), tight=True)
             self._console.print(Group(*lines))
 
     def close(self) -> None:

@@ -119,7 +119,10 @@ class TickAttention:
                 )
             )
         sinks = None if how.sinks is None else how.sinks.view(len(keys), group)
-        merged = merge(partials, reading.merge, group, sinks)
+        if reading.regular:
+            merged = merge_regular(partials, len(reading.merge), group, sinks)
+        else:
+            merged = merge(partials, reading.merge, group, sinks)
         return merged.to(query.dtype).contiguous()[None]
 
     def _plan_on(self, device: torch.device) -> Plan:
@@ -239,6 +242,20 @@ def merge(
     weights = chosen.softmax(2)[:, :, : table.shape[1]]
     merged = torch.einsum("ktsg,ktsgd->tkgd", weights, outs[:, table])
     return merged.flatten(1, 2)
+
+
+def merge_regular(
+    partials: list[Partial], tokens: int, group: int, sinks: Tensor | None = None
+) -> Tensor:
+    """Do what :func:`merge` does where the partials' rows are those of all tokens, S times over."""
+    kv_heads, _, dim = partials[0][0].shape
+    outs = torch.cat([out for out, _ in partials], 1).view(kv_heads, -1, tokens * group, dim)
+    lses = torch.cat([lse for _, lse in partials], 1).view(kv_heads, -1, tokens * group)
+    if sinks is not None:
+        lses = torch.cat([lses, sinks.float().repeat(1, tokens)[:, None]], 1)
+    weights = lses.softmax(1)[:, : outs.shape[1], :, None]
+    merged = (outs * weights).sum(1).view(kv_heads, tokens, group, dim)  # float32 by the weights
+    return merged.transpose(0, 1).flatten(1, 2)
 
 
 def _flash_attention(

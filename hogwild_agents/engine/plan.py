@@ -118,6 +118,8 @@ class Reading:
         own_parts: feeds of several tokens, which attend causally to each other.
         merge: [T, S] which partial results belong to each token; padded with the index of an
             empty partial.
+        regular: whether the partial results s of all tokens follow each other, for each s: that
+            of token t is number s * T + t, as where all tokens read all stretches.
     """
 
     query_rows: Tensor
@@ -125,6 +127,7 @@ class Reading:
     stretches: list[Stretch]
     own_parts: list[OwnPart]
     merge: Tensor
+    regular: bool
 
     def on(self, device: torch.device) -> Reading:
         """Return the same with its tensors on a device."""
@@ -140,6 +143,7 @@ class Reading:
                 for part in self.own_parts
             ],
             merge=self.merge.to(device),
+            regular=self.regular,
         )
 
 
@@ -359,6 +363,10 @@ def _laid_out(
         stretches=stretches,
         own_parts=own_parts,
         merge=_merge_table(seen_by, device),
+        regular=partial % count == 0
+        and all(
+            numbers == list(range(token, partial, count)) for token, numbers in enumerate(seen_by)
+        ),
     )
 
 

@@ -123,12 +123,13 @@ class Rope:
             first, second = turning[..., :pairs], turning[..., pairs:]
         else:
             first, second = turning[..., 0::2], turning[..., 1::2]
-        turned = (first * cos - second * sin, second * cos + first * sin)
-        joined = (
-            torch.cat(turned, -1)
-            if self.pairing == "halves"
-            else torch.stack(turned, -1).flatten(-2)
-        )
+        joined = torch.empty_like(turning)
+        if self.pairing == "halves":
+            low, high = joined[..., :pairs], joined[..., pairs:]
+        else:
+            low, high = joined[..., 0::2], joined[..., 1::2]
+        torch.mul(first, cos, out=low).addcmul_(second, sin, value=-1)
+        torch.mul(second, cos, out=high).addcmul_(first, sin)
         if joined.shape[-1] == rows.shape[-1]:
             return joined.to(rows.dtype)
         whole = rows.clone()
