@@ -12,7 +12,7 @@ import triton.language as tl
 
 
 @triton.jit
-def store(
+def hogwild_store(
     keys,  # [kv_heads, T, key_dim], by strides
     values,  # [kv_heads, T, value_dim], by strides
     slots,  # [T, 3] int64: number of the slab, its size, slot
@@ -86,7 +86,7 @@ def turned(
 
 
 @triton.jit
-def attend(
+def hogwild_attend(
     queries,  # [heads, T, key_dim], by strides
     cosines,  # [angles, PAIRS] float32
     sines,
@@ -166,7 +166,9 @@ def attend(
             )
             scores = tl.dot(query, key, input_precision=PRECISION) * scale
             if CAPPED:
-                scores = softcap * (1 - 2 / (tl.exp(2 * scores / softcap) + 1))
+                small = tl.exp(-2 * tl.abs(scores) / softcap)
+                bent = softcap * (1 - small) / (1 + small)
+                scores = tl.where(scores < 0, -bent, bent)
             seen = there[None, :] & (slot[None, :] >= low) & (slot[None, :] <= high)
             scores = tl.where(seen, scores, float("-inf"))
             new_top = tl.maximum(top, tl.max(scores, 1))
@@ -196,7 +198,7 @@ def attend(
 
 
 @triton.jit
-def merge(
+def hogwild_merge(
     outs,  # [kv_heads, room, GROUP, VALUE_DIM] float32
     lses,  # [kv_heads, room, GROUP] float32
     ends,  # [T + 1] int64: the first entry of each token

@@ -35,7 +35,7 @@ class Tuning:
 
     Attributes:
         programs: how many run at once, over all heads.
-        grain: tokens; work is dealt out in multiples of it.
+        grain: tokens, a power of two; work is dealt out in multiples of it.
         rows: at most so many rows of queries, over the heads of a group, in one tile.
         tile_bytes: of keys and values in fast memory at a time, at most.
         stages: how many tiles are under way at once.

@@ -113,7 +113,7 @@ class ScheduledTick:
     def _store(self, shape: LayerShape, keys: Tensor, values: Tensor, addresses: Tensor) -> None:
         tokens = self._schedule.tokens
         block = 1 if tokens <= 64 else 16
-        kernel.store[-(-tokens // block), shape.kv_heads](
+        kernel.hogwild_store[-(-tokens // block), shape.kv_heads](
             keys,
             values,
             self._slots,
@@ -150,7 +150,7 @@ class ScheduledTick:
                 "NEIGHBOURS": rope.pairing == "neighbours",
             }
         cut = Cut.of(how, tile)
-        kernel.attend[tile.programs, shape.kv_heads](
+        kernel.hogwild_attend[tile.programs, shape.kv_heads](
             queries,
             cosines,
             sines,
@@ -183,7 +183,7 @@ class ScheduledTick:
     def _merge(self, how: LayerAdapter, kind: Kind, dtype: torch.dtype) -> Tensor:
         tokens, width, tables = self._schedule.tokens, how.shape.value_dim, self._tables[kind]
         result = torch.empty(tokens, how.heads, width, dtype=dtype, device=self._device)
-        kernel.merge[tokens, how.heads](
+        kernel.hogwild_merge[tokens, how.heads](
             self._outs,
             self._lses,
             tables.partial_ends,
