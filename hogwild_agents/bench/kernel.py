@@ -189,8 +189,8 @@ def cases(tiny: bool) -> Iterator[tuple[str, Case]]:
     for name in TIMED:
         for shared in (1024, 4096, 16384):
             for workers in (1, 2, 4, 8, 16):
-                size = {"shared": shared - 50 * workers, "own": 50, "workers": workers}
-                yield name, replace(KINDS[name], dtype=half, **size)
+                case = replace(KINDS[name], dtype=half, workers=workers)
+                yield name, replace(case, shared=shared - 50 * workers, own=50)
     for name, kind in KINDS.items():
         for dtype in (torch.float32, torch.float16, half):
             yield name, replace(kind, dtype=dtype, workers=3, shared=1000, own=77)

@@ -5,6 +5,7 @@ Everything in it but the numbers is the engine's own: the pool, the plan, the ad
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
@@ -94,7 +95,7 @@ class Scene:
     @property
     def scale(self) -> float:
         """The factor of the scores."""
-        return self.case.key_dim**-0.5
+        return 1 / math.sqrt(self.case.key_dim)
 
     def open_tick(self) -> None:
         """Give the feeds' blocks the slots of their new tokens."""

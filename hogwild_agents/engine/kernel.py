@@ -1,6 +1,6 @@
 """Kernel: what a GPU runs for one layer's attention: store new keys, attend to blocks, merge.
 
-Written in Triton, for tables that a :class:`~hogwild_agents.engine.schedule.Schedule` lays out.
+Written in Triton, for tables that a :class:`~hogwild_agents.engine.schedule.Schedule` holds.
 Whatever grows with the context is read from device memory, so launches with equal arguments
 serve ticks with longer contexts. Importing this module imports triton.
 """
@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["tokens"])
 def hogwild_store(
     keys,  # [kv_heads, T, key_dim], by strides
     values,  # [kv_heads, T, value_dim], by strides
@@ -140,8 +140,8 @@ def hogwild_attend(
         about = rows + (row + number) * 4
         token = tl.load(about, mask=live, other=0)
         angle = tl.load(about + 1, mask=live, other=0)
-        low = (tl.load(about + 2, mask=live, other=0) - start)[:, None]
-        high = (tl.load(about + 3, mask=live, other=0) - start)[:, None]
+        low = (tl.load(about + 2, mask=live, other=0) - start).to(tl.int32)[:, None]
+        high = (tl.load(about + 3, mask=live, other=0) - start).to(tl.int32)[:, None]
         query = queries + (kv_head * GROUP + member) * head_stride + token * token_stride
         query = turned(
             query[:, None], angle[:, None], live[:, None], cosines, sines,

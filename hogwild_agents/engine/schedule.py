@@ -12,6 +12,7 @@ that its place stays the same for many ticks.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -27,6 +28,10 @@ from hogwild_agents.engine.reach import Reach
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 """What the kernel computes with."""
+
+
+class KernelWarning(UserWarning):
+    """On a GPU attention is left to torch, since triton does not work there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +69,19 @@ def tuning_of(shape: LayerShape) -> Tuning | None:
 def _tuning(device: torch.device) -> Tuning | None:
     # Below 8.0 there are no products of bfloat16.
     if find_spec("triton") is None or torch.cuda.get_device_capability(device) < (8, 0):
+        return None
+    try:
+        from hogwild_agents.engine.scheduled import try_out  # imports triton
+
+        try_out(device)
+    except Exception as error:
+        lines = str(error).strip().splitlines() or [repr(error)]
+        warnings.warn(
+            f"Triton's kernels do not run on {device} ({lines[0]}), so attention is left to torch, "
+            "which is slower: see whether triton fits torch, and whether there is a C compiler.",
+            KernelWarning,
+            stacklevel=2,
+        )
         return None
     return Tuning(programs=2 * torch.cuda.get_device_properties(device).multi_processor_count)
 

@@ -145,6 +145,13 @@ def spoil(case: Case) -> list[float]:
     return found
 
 
+def try_the_device() -> None:
+    """Run the first kernel that runs on a GPU, before its triton is relied on."""
+    from hogwild_agents.engine.scheduled import try_out
+
+    try_out(CPU)
+
+
 def setting() -> str | None:
     """Return what decides whether Triton interprets."""
     return os.environ.get("TRITON_INTERPRET")

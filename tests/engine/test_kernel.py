@@ -55,6 +55,10 @@ def test_the_command_runs_where_triton_interprets(interpreted: Interpreter, name
     assert interpreted(kernel_checks.run_the_command, *arguments) == 0
 
 
+def test_a_working_triton_is_relied_on(interpreted: Interpreter) -> None:
+    interpreted(kernel_checks.try_the_device)
+
+
 def test_interpreting_is_nothing_that_other_tests_see(interpreted: Interpreter) -> None:
     before = kernel_checks.setting()
     assert interpreted(kernel_checks.setting) == "1"
