@@ -12,6 +12,7 @@ that its place stays the same for many ticks.
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -67,8 +68,9 @@ def tuning_of(shape: LayerShape) -> Tuning | None:
 
 @cache
 def _tuning(device: torch.device) -> Tuning | None:
-    # Below 8.0 there are no products of bfloat16.
-    if find_spec("triton") is None or torch.cuda.get_device_capability(device) < (8, 0):
+    if find_spec("triton") is None or _interprets():
+        return None
+    if torch.cuda.get_device_capability(device) < (8, 0):  # no products of bfloat16
         return None
     try:
         from hogwild_agents.engine.scheduled import try_out  # imports triton
@@ -84,6 +86,11 @@ def _tuning(device: torch.device) -> Tuning | None:
         )
         return None
     return Tuning(programs=2 * torch.cuda.get_device_properties(device).multi_processor_count)
+
+
+def _interprets() -> bool:
+    """Whether Triton was told to interpret on the CPU, where no address of a GPU leads anywhere."""
+    return os.environ.get("TRITON_INTERPRET", "").lower() in ("1", "true", "yes", "on", "y")
 
 
 class Row(NamedTuple):
@@ -146,8 +153,8 @@ class Tile:
     def of(cls, how: LayerAdapter, tuning: Tuning, rows: int) -> Tile:
         """Return what suits a layer of which no stretch is read by more than so many rows."""
         shape, group = how.shape, how.heads // how.shape.kv_heads
-        numbers = 1 << (16 - shape.dtype.itemsize)  # of results, as registers hold them
-        most = min(tuning.rows, numbers // power_of_two(shape.value_dim))
+        numbers = 1 << (16 - shape.dtype.itemsize)  # of one tile, as registers hold them
+        most = min(tuning.rows, numbers // power_of_two(max(shape.key_dim, shape.value_dim)))
         block = max(16, power_of_two(group), min(most, power_of_two(rows * group)))
         programs = -(-tuning.programs // shape.kv_heads)
         return cls(programs, block // group, block, tuning)
@@ -285,7 +292,7 @@ def _layout(
         rows=rows,
         partials=sections.add(number for seen in seen_by for number in seen),
         partial_ends=sections.add(counts),
-        room=room_for(partial),
+        room=room_for(partial) if partial <= 1024 else -(-partial // 1024) * 1024,
     )
 
 

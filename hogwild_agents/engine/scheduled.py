@@ -239,10 +239,12 @@ class Cut:
         """Return what suits a layer."""
         shape, tuned = how.shape, tile.tuning
         key_dim, value_dim = (max(16, power_of_two(n)) for n in (shape.key_dim, shape.value_dim))
-        fitting = tuned.tile_bytes // ((key_dim + value_dim) * shape.dtype.itemsize)
-        slots = max(16, min(tuned.grain, 1 << max(0, fitting.bit_length() - 1)))
-        warps = tuned.warps or (8 if tile.block * value_dim >= 1 << 14 else 4)
-        return cls(slots, key_dim, value_dim, warps, tuned.stages)
+        slot_bytes = (key_dim + value_dim) * shape.dtype.itemsize
+        fitting = max(1, tuned.tile_bytes // slot_bytes)
+        slots = max(16, min(tuned.grain, 1 << (fitting.bit_length() - 1)))
+        stages = tuned.stages if slots * slot_bytes <= tuned.tile_bytes else 1
+        wide = tile.block * max(key_dim, value_dim) * shape.dtype.itemsize >= 1 << 15
+        return cls(slots, key_dim, value_dim, tuned.warps or (8 if wide else 4), stages)
 
 
 def try_out(device: torch.device) -> None:

@@ -164,6 +164,14 @@ def test_a_gpu_on_which_triton_does_not_work_is_left_to_torch() -> None:
     schedule_module._tuning.cache_clear()
 
 
+def test_a_gpu_is_left_to_torch_while_triton_interprets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    gpu = torch.device("cuda", 97)
+    assert tuning_of(LayerShape(2, 16, 16, torch.bfloat16, gpu)) is None
+    schedule_module._tuning.cache_clear()
+
+
 def test_old_gpus_and_other_dtypes_are_left_to_torch() -> None:
     gpu = torch.device("cuda", 98)
     with patch.object(torch.cuda, "get_device_capability", lambda device: (7, 5)):
