@@ -1,6 +1,7 @@
 """A FastAPI handler that streams: each text as a worker writes it, then the answer.
 
 All requests share the ticks of one coordinator, and the run of a client who leaves is stopped.
+It needs ``pip install fastapi httpx2``.
 """
 
 from collections.abc import AsyncIterator

@@ -2,6 +2,7 @@
 
 The agent's model is scripted (``FunctionModel``), so that nothing here needs a network; give
 ``Agent`` the name of another model, and that one decides what to call. The team is as ever.
+It needs ``pip install pydantic-ai-slim``.
 """
 
 import anyio

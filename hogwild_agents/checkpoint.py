@@ -20,7 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from hogwild_agents.errors import ModelError, UnsupportedModelError
+from hogwild_agents.hub import ADVICE as OFFLINE_ADVICE, is_reachable
 from hogwild_agents.model_class import find_class
+from hogwild_agents.nearest import nearest
 from hogwild_agents.rope_scaling import scale_rope
 from hogwild_agents.spelling import check_tokenizer
 
@@ -83,12 +85,14 @@ class Checkpoint:
         folder: where its files are; None for an id.
         revision: of an id.
         gguf: the file in the folder that holds it all, config and tokenizer included.
+        cached: of an id: nothing but what the cache on this machine has can be had.
     """
 
     name: str
     folder: Path | None
     revision: str | None
     gguf: str | None = None
+    cached: bool = False
 
     @property
     def bundled(self) -> bool:
@@ -113,18 +117,37 @@ class Checkpoint:
             known["gguf_file"] = self.gguf
         if self.folder is not None:
             return known | {"local_files_only": True}
-        return known | {"revision": self.revision}
+        return known | {"revision": self.revision, "local_files_only": self.cached}
 
     def error(self, what: str, error: BaseException) -> ModelError:
         """Return one sentence for whatever transformers raised."""
         where, advice = repr(self.where), "fetch or save the model again"
-        if self.folder is None:
+        if self.cached:
+            where, advice = f"{where} (in the cache of Hugging Face)", OFFLINE_ADVICE
+        elif self.folder is None:
             where, advice = f"{where} (no folder here, so a Hugging Face id)", _ADVICE
         return ModelError(f"{what} of {where} cannot be loaded ({reason_of(error)}): {advice}.")
 
 
 def find_checkpoint(name: str | os.PathLike[str], revision: str | None) -> Checkpoint:
-    """Return where a model is, by its name, folder or id."""
+    """Return where a model is, by its name, folder or id; the hub is asked for an id.
+
+    Raises:
+        ModelError: it is nowhere, or the hub cannot be asked.
+    """
+    found = find_here(name)
+    if found is not None:
+        return found
+    given = os.fspath(name)
+    return Checkpoint(given, None, revision, cached=not is_reachable(given, revision))
+
+
+def find_here(name: str | os.PathLike[str]) -> Checkpoint | None:
+    """Return where a model is on this machine; None for what can be nothing but an id.
+
+    Raises:
+        ModelError: it is neither.
+    """
     given = os.fspath(name)
     if isinstance(name, str) and given == BUNDLED:
         from hogwild_agents.bundled import bundled_path
@@ -144,7 +167,10 @@ def find_checkpoint(name: str | os.PathLike[str], revision: str | None) -> Check
         )
     if not isinstance(name, str) or not _HUB_ID.fullmatch(given):
         raise ModelError(f"There is no model folder {given!r}: {_ADVICE}.")
-    return Checkpoint(given, None, revision)
+    near = nearest(given, [BUNDLED])
+    if near:
+        raise ModelError(f"There is no model {given!r}: {near}")
+    return None
 
 
 def find_device(device: str | torch.device) -> torch.device:
@@ -328,12 +354,14 @@ def _is_installed(package: str) -> bool:
 def quiet_transformers(on_progress: OnProgress | None) -> Iterator[None]:
     """Keep transformers from talking, and take its bar for the weights if somebody listens.
 
-    If nobody does, the bar is shown on a terminal, and nowhere else.
+    If nobody does, the bar is shown on a terminal, and nowhere else. The hub does not talk either.
     """
+    from huggingface_hub.utils import logging as hub_talk
     from transformers.utils import logging as talk
 
-    verbosity = talk.get_verbosity()
+    verbosity, hub_verbosity = talk.get_verbosity(), hub_talk.get_verbosity()
     talk.set_verbosity(logging.CRITICAL)
+    hub_talk.set_verbosity(logging.CRITICAL)
     taken = on_progress is not None or not _is_terminal(sys.stderr)
     before = talk.set_tqdm_hook(_bar(on_progress)) if taken else None
     try:
@@ -342,6 +370,7 @@ def quiet_transformers(on_progress: OnProgress | None) -> Iterator[None]:
         if taken:
             talk.set_tqdm_hook(before)
         talk.set_verbosity(verbosity)
+        hub_talk.set_verbosity(hub_verbosity)
 
 
 def _bar(report: OnProgress | None) -> Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]:

@@ -41,9 +41,9 @@ async def conclude(action: Conclude, thinking: Thinking, join: Join) -> Finish:
     desks = list(thinking.desks.values())
     last = thinking.desks[action.worker] if action.worker else desks[-1]
     for desk in desks:
-        for event in thinking.take_inbox(desk):
-            thinking.tell(event)
-    thinking.tell(thinking.written(last, last.draft.force(action.text)))
+        for event in desk.writing.take_inbox():
+            thinking.exchange.tell(event)
+    thinking.exchange.tell(last.writing.written(last.draft.force(action.text)))
 
     def rejoin(desk: Desk) -> Seat:
         return join(desk.name, partial(thinking.book_desk, desk))
@@ -56,7 +56,7 @@ async def conclude(action: Conclude, thinking: Thinking, join: Join) -> Finish:
             if sampled.token in last.stop_tokens:
                 break
             piece = last.draft.append(sampled.token)
-            thinking.tell(thinking.written(last, piece))
+            thinking.exchange.tell(last.writing.written(piece))
             text += piece.text
             if _boxed(action.text, text) is not None:
                 break

@@ -22,21 +22,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from hogwild_agents.errors import ConfigError
 from hogwild_agents.nearest import nearest
 from hogwild_agents.rope_scaling import parse_rope_scaling
+from hogwild_agents.worker_names import worker_names
 
-__all__ = ["LayoutName", "RunConfig", "WorkerConfig", "worker_names"]
+__all__ = ["LayoutName", "RunConfig", "WorkerConfig"]
 
 LayoutName = Literal["combined", "contiguous", "interleaved", "isolated"]
 
-NAMES = ("Alice", "Bob", "Carol", "Dave", "Erin", "Frank", "Grace", "Heidi")
-
 Name = Annotated[str, Field(min_length=1)]
 Count = Annotated[int, Field(ge=1)]
-
-
-def worker_names(number: int) -> tuple[str, ...]:
-    """Return the default names of so many workers; beyond the eighth they are numbered."""
-    numbered = tuple(f"Worker{index}" for index in range(len(NAMES) + 1, number + 1))
-    return NAMES[:number] + numbered
 
 
 class WorkerConfig(BaseModel):
@@ -66,6 +59,8 @@ class RunConfig(BaseModel):
         max_context: the longest view in tokens; None for what the model was made for.
         rope_scaling: such as ``yarn:4``, or a table of rope parameters, for longer contexts.
         quantization: such as ``bnb-4bit``, or a table with a ``quant_method``.
+        pack_weights: whether a copy of 16-bit weights is laid out for this processor; None for
+            where it helps.
         model_options: more for ``from_pretrained`` of transformers, such as ``device_map``.
         prompt: the name of a prompt, or a file.
         workers: how many, or who.
@@ -90,6 +85,7 @@ class RunConfig(BaseModel):
     max_context: Count | None = None
     rope_scaling: Name | dict[str, Any] | None = None
     quantization: Name | dict[str, Any] | None = None
+    pack_weights: bool | None = None
     model_options: dict[str, Any] = {}
     prompt: Name = "collaborate"
     workers: Count | tuple[WorkerConfig, ...] = 3

@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING
 import anyio
 from anyio.lowlevel import checkpoint
 
-from hogwild_agents.actions import EndStep, Probe, Say, Spawn
-from hogwild_agents.coordinator import Commit, Fork, Forked, Seat, TickResult
+from hogwild_agents import events as ev
+from hogwild_agents.actions import EndStep, Probe, Spawn
+from hogwild_agents.coordinator import Commit, Fork, Forked, TickResult
 from hogwild_agents.draft import Draft
 from hogwild_agents.engine import CacheBlock, Sampled, Sampler
 from hogwild_agents.errors import UsageError
 from hogwild_agents.probing import Asking
+from hogwild_agents.share import Share
 from hogwild_agents.spelling import Control
 from hogwild_agents.tweaks import Change, Tweaks
+from hogwild_agents.writing import Writing
 
 if TYPE_CHECKING:
     from hogwild_agents.run_view import RunView
@@ -32,11 +35,11 @@ class Desk:
     Attributes:
         worker: the run's own copy of the worker.
         draft: what it has written.
+        writing: how it writes more, or is made to.
         sampler: how it samples, by the tweaks.
         tweaks: temporary changes of how it samples.
         seat: its place at the coordinator.
         stop_tokens: token ids that end the worker's text.
-        inbox: what policies have done to its text, not yet written.
         probes: what it is asked with its next feed.
         forks: who goes on from a copy of its text, once it has fed next.
         scope: what is cancelled when it is dismissed.
@@ -51,20 +54,22 @@ class Desk:
         draft: Draft,
         sampler: Sampler,
         stop_tokens: frozenset[int],
-        join: Callable[[str, Callable[[Commit], None]], Seat],
+        share: Share,
     ) -> None:
         self.worker = worker.seated(self)
         self.draft = draft
+        self.writing = Writing(worker.name, draft, thinking.clock, thinking.exchange)
         self.sampler = sampler
         self.tweaks = Tweaks(sampler.params)
         self.stop_tokens = stop_tokens
-        self.inbox: list[Say | EndStep] = []
         self.probes: list[Probe] = []
         self.forks: list[Spawn] = []
         self.scope = anyio.CancelScope()
         self.tool_use: ToolUse | None = None
         self.left = False
         self._thinking = thinking
+        self._gate = thinking.gate
+        self._share = share
         self._resumed: anyio.Event | None = None  # while a policy has it parked
         self._waits = False  # for that
         self._condition: Callable[[], bool] | None = None  # that it waits for by itself
@@ -73,26 +78,12 @@ class Desk:
         self._lost = False  # what came of the last tick; it may be under way still
         self._in_flight = 0  # how many tokens are handed in and not yet in the cache
         self._scratch: set[CacheBlock] = set()  # what probes were written to
-        self.seat = join(worker.name, self._commit)
+        self.seat = share.join(worker.name, self._commit)
 
     @property
     def name(self) -> str:
         """The worker's name."""
         return self.worker.name
-
-    @property
-    def pending(self) -> bool:
-        """Whether there is something to feed."""
-        if self.draft.pending:
-            return True
-        ends = self.draft.begun and any(isinstance(item, EndStep) for item in self.inbox)
-        return ends or any(isinstance(item, Say) for item in self.inbox)
-
-    @property
-    def blocked(self) -> bool:
-        """Whether a step is to end while the end of another one is not fed yet."""
-        first = self.inbox[0] if self.inbox else None
-        return isinstance(first, EndStep) and self.draft.begun and self.draft.turning
 
     @property
     def held(self) -> bool:
@@ -138,7 +129,7 @@ class Desk:
             self._waits = True
             try:
                 with self.parked():
-                    self._thinking.waiting()
+                    self._gate.waiting()
                     await self._resumed.wait()
             finally:
                 self._waits = False
@@ -151,13 +142,13 @@ class Desk:
         """
         while True:
             await self._catch_up()
-            await self._thinking.admit(self)
-            await self._thinking.empty_inbox(self)
+            await self._gate.admit(self)
+            await self.writing.empty_inbox()
             if self.held:  # by a policy that heard of what was in the inbox
                 continue
             if not self.draft.pending:
                 return None
-            if not self.blocked:
+            if not self.writing.blocked:
                 return await self._hand_in(self.sampler)
             await self._hand_in(None)
 
@@ -166,27 +157,27 @@ class Desk:
         if self.tweaks.sampled():
             self.sampler.params = self.tweaks.params
         try:
-            token = await self._thinking.write_sampled(self, sampled)
-            await self._thinking.empty_inbox(self)
+            token = await self.writing.sample(sampled)
+            await self.writing.empty_inbox()
         except BaseException:
-            self._thinking.settle(self)
+            self._gate.settle(self)
             raise
-        await self._thinking.handled(self)
+        await self._gate.handled(self)
         return token
 
     async def handled(self) -> None:
         """Have done with the last tick."""
-        await self._thinking.handled(self)
+        await self._gate.handled(self)
 
     async def force(self, text: str, *, control: Control = "added") -> None:
         """Append text that the model did not choose."""
-        await self._thinking.empty_inbox(self)
-        await self._thinking.write_forced(self, text, control)
+        await self.writing.empty_inbox()
+        await self.writing.force(text, control)
 
     async def end_step(self) -> None:
         """End the step where it stands, if it holds more than its prefix."""
-        self.inbox.append(EndStep(worker=self.name))
-        await self._thinking.empty_inbox(self)
+        self.writing.inbox.append(EndStep(worker=self.name))
+        await self.writing.empty_inbox()
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait, owing no feed, until a condition holds; see :meth:`Worker.until`.
@@ -195,9 +186,9 @@ class Desk:
             ClosedError: the thinking is over, and the worker has shielded itself from that.
         """
         await checkpoint()
-        await self._thinking.handled(self)
+        await self._gate.handled(self)
         if self.draft.step_ended and not condition():
-            await self._thinking.admit(self)
+            await self._gate.admit(self)
             await self._hand_in_end()
         while not condition():
             await self._until_woken(condition)
@@ -208,8 +199,8 @@ class Desk:
         try:
             with self.parked():
                 while not condition():
-                    self._thinking.waiting()
-                    await self._thinking.change(self)
+                    self._gate.waiting()
+                    await self._gate.change(self)
         finally:
             self._condition = None
 
@@ -217,21 +208,21 @@ class Desk:
     def parked(self) -> Iterator[None]:
         """Owe no feed while inside."""
         with self.seat.parked():
-            self._thinking.settle(self)
+            self._gate.settle(self)
             yield
 
     async def finish(self) -> None:
         """Feed what is still pending, with nothing to follow."""
         await self._catch_up()
         if self.draft.pending:
-            await self._thinking.admit(self)
+            await self._gate.admit(self)
             await self._hand_in(None)
-            await self._thinking.handled(self)
+            await self._gate.handled(self)
 
     def leave(self) -> None:
         """Owe nothing any more; the block stays visible."""
         self.seat.leave()
-        self._thinking.settle(self)
+        self._gate.settle(self)
 
     @property
     def run_view(self) -> RunView:
@@ -271,7 +262,7 @@ class Desk:
                 self.forks, self.probes = forks + self.forks, probes + self.probes
             raise
         finally:
-            self._thinking.discard(scratch)
+            self._share.release(*scratch)
         for spawn, block in zip(forks, result.forked, strict=True):
             await self._thinking.join_fork(spawn, self, block)
         await self._tell(askings, result, count)
@@ -282,7 +273,7 @@ class Desk:
         await self._catch_up()
         if self.draft.step_ended:
             await self._submit(None, [], [], ending=True)
-            await self._thinking.handled(self)
+            await self._gate.handled(self)
 
     async def _submit(
         self,
@@ -307,7 +298,7 @@ class Desk:
             self._lost = self.seat.taken
             if not self._lost:
                 self.draft.withdraw()
-            self._thinking.settle(self)
+            self._gate.settle(self)
             raise
         finally:
             self._busy = self._awaits = False
@@ -323,7 +314,16 @@ class Desk:
     async def _tell(self, askings: Sequence[Asking], result: TickResult, start: int) -> None:
         for asking in askings:
             stop = start + len(asking.feeds)
-            await self._thinking.answered(asking.probe, asking.verdict(result.scores[start:stop]))
+            verdict = asking.verdict(result.scores[start:stop])
+            await self._thinking.exchange.emit(
+                ev.ProbeAnswered(
+                    worker=asking.probe.worker,
+                    question=asking.probe.question,
+                    probabilities=verdict.probabilities,
+                    mass=verdict.mass,
+                    tick=self._thinking.clock.ticks,
+                )
+            )
             start = stop
 
     def _commit(self, commit: Commit) -> None:
@@ -336,5 +336,5 @@ class Desk:
     def _shorten(self, fork: Forked) -> Forked:
         """Take the last token off a fork: its worker feeds that anew."""
         length = fork.length - 1
-        self._thinking.cut(fork.target, length)
+        self._share.cut(fork.target, length)
         return replace(fork, length=length)

@@ -221,11 +221,13 @@ class Draft:
     def committed(self, feeds: Sequence[Feed]) -> list[Sequence[Source]]:
         """Strike out what was fed; return the sources of each feed's tokens."""
         sources: list[Sequence[Source]] = []
+        # What was under way when its step ended belongs to the end of that step.
+        closing = self.place.own if self._turning else self.place.closing
         for feed in feeds:
             if feed.block not in (self.place.closing, self.place.own):  # a role
                 sources.append(["forced"] * len(feed.tokens))
                 continue
-            queue = self._closing if feed.block is self.place.closing else self._own
+            queue = self._closing if feed.block is closing else self._own
             count = len(feed.tokens)
             sources.append([source for _, source in queue[:count]])
             del queue[:count]

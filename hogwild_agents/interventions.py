@@ -59,7 +59,7 @@ def _to_one(
     desk = thinking.desks[action.worker]
     match action:
         case act.Say() | act.EndStep():
-            desk.inbox.append(action)
+            desk.writing.inbox.append(action)
         case act.Ban() | act.Bias() | act.ChangeSampling():
             desk.tweak(_change(action, thinking), action.for_tokens)
         case act.Park():
@@ -67,7 +67,7 @@ def _to_one(
         case act.Resume():
             desk.resume()
         case act.Dismiss():
-            thinking.dismiss(desk)
+            thinking.exchange.dismiss(desk)
         case act.Probe():
             desk.probes.append(action)
 

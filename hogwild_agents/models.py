@@ -165,6 +165,7 @@ def load_model(
     max_context: int | None = None,
     rope_scaling: RopeScaling | None = None,
     quantization: Quantization | None = None,
+    pack_weights: bool | None = None,
     model_options: Mapping[str, Any] | None = None,
     tensor_parallel: bool = False,
     verify: bool = True,
@@ -189,6 +190,8 @@ def load_model(
         quantization: quantizes the weights on loading: ``"bnb-4bit"``, ``"bnb-8bit"``,
             ``"torchao-int8"``, a mapping with a ``quant_method``, or a quantization config of
             transformers. The library it needs is not installed with this package.
+        pack_weights: let 16-bit weights on the CPU be laid out once more for its processor; by
+            default where that helps and memory has room, see :class:`Engine`.
         model_options: more for ``from_pretrained`` of transformers, such as ``device_map`` or
             ``attn_implementation``; they are passed on as they are.
         tensor_parallel: split the model over the processes that ``torchrun`` has started: all of
@@ -201,7 +204,8 @@ def load_model(
     Raises:
         ModelError: it cannot be loaded; the message is one sentence.
         UnsupportedModelError: it could be loaded, but not run exactly.
-        ConfigError: ``max_tokens`` or ``max_context`` is below 1, or the rope scaling does not fit.
+        ConfigError: ``max_tokens`` or ``max_context`` is below 1, the rope scaling does not fit,
+            or ``pack_weights`` is asked for and cannot be had.
     """
     report, options = on_progress or _ignore, model_options or {}
     check_options(options, device)
@@ -230,7 +234,13 @@ def load_model(
     from hogwild_agents.engine import Engine, ParallelEngine
 
     kind = ParallelEngine if (model.tp_size or 1) > 1 else Engine
-    engine = kind(model, max_tokens=max_tokens, max_context=max_context, verify=verify)
+    engine = kind(
+        model,
+        max_tokens=max_tokens,
+        max_context=max_context,
+        pack_weights=pack_weights,
+        verify=verify,
+    )
     return LanguageModel(name=checkpoint.name, engine=engine, tokenizer=tokenizer)
 
 

@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
 
+from hogwild_agents import events as ev
 from hogwild_agents.board import Board, Place
+from hogwild_agents.clock import Clock
 from hogwild_agents.coordinator import Commit, Move, Seat, TickFeed
+from hogwild_agents.draft import SEPARATOR
 from hogwild_agents.engine import CacheBlock, ViewEntry
+from hogwild_agents.errors import UsageError
 from hogwild_agents.events import Source
+from hogwild_agents.exchange import Exchange
 from hogwild_agents.layouts import Layout
+from hogwild_agents.share import Share
+from hogwild_agents.text import decode_continuation
+
+if TYPE_CHECKING:
+    from hogwild_agents.team import Team
+
+Book = Callable[[Place, Commit, Sequence[Sequence[Source]]], None]
+"""Notes what a tick has changed in the cache: whose part of it, what, and who chose each token."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +67,7 @@ class Person:
         board: Board,
         layout: Layout,
         new_block: Callable[[str], CacheBlock],
-        book: Callable[[Place, Commit, Sequence[Sequence[Source]]], None],
+        book: Book,
     ) -> None:
         self.place = place
         self.text = ""
@@ -113,3 +128,122 @@ class Person:
     def _committed(self, commit: Commit) -> None:
         sources: list[list[Source]] = [["forced"] * len(feed.tokens) for feed in commit.feeds]
         self._book(self.place, commit, sources)
+
+
+class People:
+    """Those who speak to the workers of one run.
+
+    Args:
+        team: what the workers see, and how texts are encoded.
+        share: the run's part of the cache.
+        clock: the run's time.
+        exchange: where it is told what they say.
+        book: notes what a tick has changed in the cache.
+    """
+
+    def __init__(
+        self, team: Team, share: Share, clock: Clock, exchange: Exchange, book: Book
+    ) -> None:
+        self._people: dict[str, Person] = {}
+        self._team = team
+        self._share = share
+        self._clock = clock
+        self._exchange = exchange
+        self._book = book
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """All that each has said so far, by name."""
+        return {name: person.text for name, person in self._people.items()}
+
+    def say(
+        self,
+        text: str,
+        to: Sequence[str] | None,
+        speaker: str,
+        board: Board,
+        *,
+        workers: Collection[str],
+        coming: Collection[str],
+    ) -> Person | None:
+        """Let a person say something that workers see with the next tick; see :meth:`Run.say`.
+
+        Args:
+            text: what is said.
+            to: who shall see it; None for all.
+            speaker: the person's name.
+            board: all blocks of the run.
+            workers: the names of the workers.
+            coming: the names of those who will join.
+
+        Returns:
+            whose :meth:`Person.speak` is to be called, if nobody has called it yet.
+
+        Raises:
+            UsageError: the text is empty, or a name is wrong; nothing was said.
+        """
+        self._check(text, to, speaker, workers, coming)
+        if speaker not in self._people:
+            self._people[speaker] = self._join(speaker, board)
+            self._exchange.hear(ev.WorkerJoined(worker=speaker, tick=self._clock.ticks))
+        person = self._people[speaker]
+        speech = self._speech(text, speaker, person.spoken + 1)
+        if to is not None:
+            board.address(speaker, speech.step, to)
+        waits = person.add(speech, partial(self._share.join, speaker))
+        self._exchange.hear(*self._spoke(speaker, speech))
+        return person if waits else None
+
+    def _check(
+        self,
+        text: str,
+        to: Sequence[str] | None,
+        speaker: str,
+        workers: Collection[str],
+        coming: Collection[str],
+    ) -> None:
+        if not text.strip() or not self._team.model.encode(text):
+            raise UsageError(f"{speaker} said {text!r}, which is nothing: give some text.")
+        if speaker in workers or speaker in coming:
+            raise UsageError(
+                f"A worker is called {speaker!r}: speak under another name, or have the worker say "
+                "it with run.act(Say(...))."
+            )
+        unknown = [name for name in to or () if name not in workers]
+        if unknown or (to is not None and not to):
+            names = ", ".join(workers)
+            raise UsageError(f"{to!r} names nobody to speak to in this run: name some of {names}.")
+
+    def _join(self, speaker: str, board: Board) -> Person:
+        place = Place(speaker, self._share.block(speaker), speaks=True)
+        board.places.append(place)
+        return Person(place, board, self._team.layout, self._share.block, self._book)
+
+    def _speech(self, text: str, speaker: str, step: int) -> Speech:
+        prefix = self._team.headings.opening(speaker, step)
+        whole = f"{prefix}{text.strip()}{SEPARATOR}"
+        model = self._team.model
+        tokens = tuple(model.encode(whole, control="none"))
+        written = decode_continuation(model.tokenizer, tokens)
+        return Speech(step=step, tokens=tokens, text=written, prefix=prefix)
+
+    def _spoke(self, speaker: str, speech: Speech) -> list[ev.Event]:
+        tick = self._clock.ticks
+        return [
+            ev.TokensWritten(
+                worker=speaker,
+                step=speech.step,
+                tick=tick,
+                tokens=speech.tokens,
+                text=speech.text,
+                source="forced",
+            ),
+            ev.StepEnded(
+                worker=speaker,
+                step=speech.step,
+                tick=tick,
+                text=speech.text,
+                tokens_written=0,
+                prefix=speech.prefix,
+            ),
+        ]

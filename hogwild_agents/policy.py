@@ -8,11 +8,13 @@ lists them, the copies for the workers in the order of the workers.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import ClassVar, Literal, TypeAlias
+from inspect import iscoroutinefunction, isfunction, unwrap
+from typing import Any, ClassVar, Literal, TypeAlias
 
 from hogwild_agents.actions import Action
-from hogwild_agents.errors import ClosedError
+from hogwild_agents.errors import ClosedError, ConfigError
 from hogwild_agents.events import (
+    NAMES,
     ActionTaken,
     LimitReached,
     PolicyFailed,
@@ -25,6 +27,7 @@ from hogwild_agents.events import (
     WorkerJoined,
     WorkerLeft,
 )
+from hogwild_agents.nearest import nearest
 from hogwild_agents.run_view import RunView
 
 Answer: TypeAlias = Iterable[Action] | Action | None
@@ -48,6 +51,17 @@ class Policy:
 
     observes_only: ClassVar[bool] = False
     """True for observers: their answers are ignored and their errors only told."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Check the handlers.
+
+        Raises:
+            ConfigError: there is no such event, or a handler is not async.
+        """
+        super().__init_subclass__(**options)
+        for name, handler in vars(cls).items():
+            if name.startswith("on_") and isfunction(handler):
+                _check_handler(cls, name, handler)
 
     decides: Literal["run", "worker", "team"] = "run"
     timeout: float | None = 30.0
@@ -128,6 +142,17 @@ class Policy:
     async def on_run_ended(self, event: RunEnded) -> Answer:
         """The run is over, or has failed, but for one that is cancelled; the answer is ignored."""
         return None
+
+
+_HANDLERS = tuple(f"on_{name}" for name in NAMES)
+
+
+def _check_handler(policy: type[Policy], name: str, handler: object) -> None:
+    if name not in _HANDLERS:
+        advice = nearest(name, _HANDLERS) or f"the events are {', '.join(NAMES)}."
+        raise ConfigError(f"{policy.__name__}.{name} handles no event that there is: {advice}")
+    if not iscoroutinefunction(unwrap(handler)):  # type: ignore[arg-type]
+        raise ConfigError(f"{policy.__name__}.{name} is not async: define it with `async def`.")
 
 
 class Observer(Policy):

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from hogwild_agents.bell import Bell
 from hogwild_agents.coordinator import Commit
-from hogwild_agents.events import Event, RunEnded, Source
+from hogwild_agents.events import Event, RunEnded, Source, StepEnded
+from hogwild_agents.result import Step
 
 if TYPE_CHECKING:
     from hogwild_agents.team import Team
@@ -27,6 +28,7 @@ class Record:
 
     Attributes:
         told: rung with every event.
+        steps: the finished steps, in the order in which their ends were told.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class Record:
         self._listener = listener
         self._fail = fail
         self.told = Bell()
+        self.steps: list[Step] = []
 
     def begin(self, team: Team, problem: str) -> None:
         """Write the transcript's header.
@@ -64,7 +67,17 @@ class Record:
         )
 
     def tell(self, event: Event) -> None:
-        """Tell an event."""
+        """Tell an event; a step is finished when its end is told."""
+        if isinstance(event, StepEnded):
+            self.steps.append(
+                Step(
+                    worker=event.worker,
+                    number=event.step,
+                    text=event.text,
+                    tick=event.tick,
+                    prefix=event.prefix,
+                )
+            )
         if self._transcript is not None:
             self._guard(self._transcript.event, event)
         if self._listener is not None:

@@ -231,7 +231,9 @@ class Run:
         """Take the answer that there is, or have one given."""
         ending, thinking = self._ending, self._thinking
         if ending.limit and not ending.outcome and not ending.stopped:
-            await thinking.emit(ev.LimitReached(limit=ending.limit, tick=thinking.clock.ticks))
+            await thinking.exchange.emit(
+                ev.LimitReached(limit=ending.limit, tick=thinking.clock.ticks)
+            )
         if isinstance(ending.outcome, Finish):
             self._answer = ending.outcome
         elif isinstance(ending.outcome, Conclude) and ending.stopped is None:
@@ -250,7 +252,7 @@ class Run:
         if fault is None or answer.answer is None or self._ending.stopped is not None:
             return
         action, tick = kind.retry(answer, fault), self._thinking.clock.ticks
-        self._thinking.tell(ev.ActionTaken(policy="AnswerType", action=action, tick=tick))
+        self._record.tell(ev.ActionTaken(policy="AnswerType", action=action, tick=tick))
         second = await self._conclude(action)
         if second is not None and kind.fault(second.answer) is None:
             self._answer = second

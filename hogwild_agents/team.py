@@ -37,6 +37,7 @@ from hogwild_agents.run import Listener, Run
 from hogwild_agents.stream import stream
 from hogwild_agents.tool_use import describe_tools
 from hogwild_agents.worker import Worker
+from hogwild_agents.worker_names import worker_names
 
 T = TypeVar("T")
 R_co = TypeVar("R_co", bound=RunResult, covariant=True, default=RunResult)
@@ -49,7 +50,8 @@ class Team(Generic[R_co]):
 
     Args:
         model: from :func:`load_model`.
-        workers: names, or :class:`Worker` objects; each run works on copies of them.
+        workers: how many, or their names, or :class:`Worker` objects; each run works on copies of
+            them. The first two are called Alice and Bob unless named.
         layout: who sees what: an object, or the name of one that comes with the package.
         policies: asked in this order; each run works on copies of them. Without policies nobody
             looks for an answer, and only a limit ends a run (see ``paper_policies``).
@@ -67,7 +69,7 @@ class Team(Generic[R_co]):
 
     Raises:
         ConfigError: no workers, two of one name, an unknown layout or prompt, another engine, a
-            type that pydantic does not know.
+            type that pydantic does not know, or something that is not what it has to be.
     """
 
     @overload
@@ -75,7 +77,7 @@ class Team(Generic[R_co]):
         self: Team[RunResult],
         model: LanguageModel,
         *,
-        workers: Iterable[str | Worker] = ...,
+        workers: int | Iterable[str | Worker] = ...,
         layout: Layout | str | None = ...,
         policies: Iterable[Policy] = ...,
         prompt: Prompt | str | os.PathLike[str] = ...,
@@ -92,7 +94,7 @@ class Team(Generic[R_co]):
         self: Team[TypedResult[T]],
         model: LanguageModel,
         *,
-        workers: Iterable[str | Worker] = ...,
+        workers: int | Iterable[str | Worker] = ...,
         layout: Layout | str | None = ...,
         policies: Iterable[Policy] = ...,
         prompt: Prompt | str | os.PathLike[str] = ...,
@@ -108,7 +110,7 @@ class Team(Generic[R_co]):
         self,
         model: LanguageModel,
         *,
-        workers: Iterable[str | Worker] = ("Alice", "Bob"),
+        workers: int | Iterable[str | Worker] = 2,
         layout: Layout | str | None = None,
         policies: Iterable[Policy] = (),
         prompt: Prompt | str | os.PathLike[str] = "collaborate",
@@ -124,10 +126,14 @@ class Team(Generic[R_co]):
         self.layout = _layout(layout)
         self.policies = _policies(policies)
         self.prompt = prompt if isinstance(prompt, Prompt) else Prompt.load(os.fspath(prompt))
-        self.limits = limits
-        self.sampling = sampling or model.sampling
-        self.seed = seed
-        self.headings = headings or Headings()
+        self.limits = _instance("limits", limits, Limits)
+        self.sampling = model.sampling
+        if sampling is not None:
+            from hogwild_agents.engine import SamplingParams
+
+            self.sampling = _instance("sampling", sampling, SamplingParams)
+        self.seed = _instance("seed", seed, int)
+        self.headings = _instance("headings", headings or Headings(), Headings)
         self.coordinator = coordinator
         self._answer_type: AnswerType[Any] | None = _answer_type(answer_type)
         self._runs: WeakSet[Run] = WeakSet()
@@ -287,6 +293,8 @@ class Team(Generic[R_co]):
         return tuple(token for token, _ in pairs)
 
     def _encode(self, problem: str) -> list[int]:
+        if not isinstance(problem, str):
+            raise ProblemError(f"The problem is {problem!r}: give it as a string.")
         if not problem.strip():
             raise ProblemError("The problem is empty: give the team something to solve.")
         system = self.prompt.render(
@@ -315,9 +323,19 @@ def _model(given: object) -> LanguageModel:
     )
 
 
-def _workers(given: Iterable[str | Worker]) -> tuple[Worker, ...]:
+def _instance(name: str, given: object, kind: type[T]) -> T:
+    if not isinstance(given, kind):
+        raise ConfigError(f"{name} is {given!r}, but must be of type {kind.__name__}.")
+    return given
+
+
+def _workers(given: int | Iterable[str | Worker]) -> tuple[Worker, ...]:
     if isinstance(given, str):
         raise ConfigError(f"workers is the string {given!r}: give a list, such as [{given!r}].")
+    if isinstance(given, int):
+        given = worker_names(given)
+    elif not isinstance(given, Iterable):
+        raise ConfigError(f"workers is {given!r}: give a number, or a list of names or Workers.")
     workers = tuple(one if isinstance(one, Worker) else Worker(one) for one in given)
     if not workers:
         raise ConfigError("A team needs at least one worker, but none was given.")

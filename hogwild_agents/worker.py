@@ -125,7 +125,7 @@ class Worker:
             UsageError: there is nothing to continue from, because the last token that was sampled
                 was lost with a cancelled call; or another task of this worker waits for a tick.
         """
-        if self._ahead is None or self.desk.pending:
+        if self._ahead is None or self.desk.writing.pending:
             await self._feed()
         sampled, self._ahead = self._ahead, None
         if sampled is None:
@@ -166,7 +166,7 @@ class Worker:
         await self.desk.handled()
 
     async def _feed(self) -> None:
-        if self.desk.pending:
+        if self.desk.writing.pending:
             self._ahead = None
             self._ahead = await self.desk.submit()
 

@@ -72,7 +72,7 @@ def fill_block(engine: Engine, block: CacheBlock, count: int, generator: torch.G
     Raises:
         CacheFullError: the engine's budget has no room.
     """
-    engine._pool.extend(block._runs, count)
+    engine._cache.pool.extend(block._runs, count)
     block._tokens += [(7919 * place + 13) % engine.vocab_size for place in range(count)]
     with torch.no_grad():
         for slab, start, stop in pieces(block._runs, 0, count):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -47,6 +48,8 @@ def measure_bandwidth(device: torch.device) -> Bandwidth:
 class Products:
     """The bare matrix products of one tick: every linear layer, in order, on N rows.
 
+    Layers whose weights are packed compute with these.
+
     Of a mixture of experts, as many experts run as N tokens choose in the mean if all are equally
     likely.
     """
@@ -56,15 +59,16 @@ class Products:
         self._calls: list[Callable[[], Tensor]] = []
         for module in model.modules():
             if isinstance(module, nn.Linear):
-                self._add(module.weight, module.bias, workers)
+                product = partial(functional.linear, weight=module.weight, bias=module.bias)
+                self._add(vars(module).get("forward", product), module.weight, workers)
             for weight in _experts(module):
                 chosen, rows = _chosen(model, len(weight), workers)
                 for expert in weight[:chosen]:
-                    self._add(expert, None, rows)
+                    self._add(partial(functional.linear, weight=expert), expert, rows)
 
-    def _add(self, weight: Tensor, bias: Tensor | None, rows: int) -> None:
+    def _add(self, product: Callable[[Tensor], Tensor], weight: Tensor, rows: int) -> None:
         states = torch.ones(rows, weight.shape[-1], dtype=weight.dtype, device=weight.device)
-        self._calls.append(lambda: functional.linear(states, weight, bias))
+        self._calls.append(partial(product, states))
 
     def reset(self) -> None:
         """Do nothing: there is no context."""

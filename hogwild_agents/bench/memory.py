@@ -1,4 +1,4 @@
-"""Memory: how much a few ticks take beyond what was there before, and how much there is."""
+"""Memory: how much a few ticks take beyond what was there before."""
 
 from __future__ import annotations
 
@@ -46,18 +46,6 @@ def peak_of_process(device: torch.device) -> int | None:
         return None
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else most * 1024
-
-
-def available(device: torch.device) -> int | None:
-    """Return how many bytes are free; None where that cannot be told."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    try:
-        text = Path("/proc/meminfo").read_text(encoding="ascii")
-    except OSError:
-        return None
-    found = re.search(r"MemAvailable:\s+(\d+) kB", text)
-    return int(found[1]) * 1024 if found else None
 
 
 def _give_back() -> bool:

@@ -12,7 +12,7 @@ from hogwild_agents.bench.shares import Shares
 from hogwild_agents.bench.timing import NOISY, Timing
 
 ENGINE, SINGLE, PLAIN, BATCH = "engine", "single", "plain", "batch"
-CONCATENATING, PRODUCTS = "concatenating", "products"
+CONCATENATING, PRODUCTS, PACKED = "concatenating", "products", "packed_products"
 NAMES: Mapping[str, str] = {
     ENGINE: "hogwild",
     SINGLE: "transformers, one sequence, its fastest way",
@@ -20,6 +20,7 @@ NAMES: Mapping[str, str] = {
     BATCH: "transformers, a batch of N sequences",
     CONCATENATING: "the same ticks, concatenating and re-rotating for each worker",
     PRODUCTS: "the model's matrix products alone",
+    PACKED: "these with the packed weights that the engine uses",
 }
 FORMAT = 1
 
@@ -75,9 +76,9 @@ class Cell:
         tokens = 1 if name in (SINGLE, PLAIN) else self.workers
         return self.times[name].over(self.times[ENGINE]) * self.workers / tokens
 
-    def over_products(self) -> float:
+    def over(self, name: str) -> float | None:
         """Return the tick over the bare matrix products."""
-        return self.times[ENGINE].over(self.times[PRODUCTS])
+        return self.times[ENGINE].over(self.times[name]) if name in self.times else None
 
     def floor(self, bytes_per_second: float) -> float:
         """Return the milliseconds of reading weights, keys and values once."""
@@ -189,7 +190,7 @@ def _cell(cell: Cell, bandwidth: Bandwidth) -> dict[str, object]:
         "bytes_read": {"weights": cell.weights, "keys_and_values": cell.states},
         "floor_ms": floors,
         "tick_over": {
-            PRODUCTS: cell.over_products(),
+            **{name: cell.over(name) for name in (PRODUCTS, PACKED) if name in cell.times},
             **{name: tick / floor for name, floor in floors.items()},
         },
         "shares": None if cell.shares is None else asdict(cell.shares),

@@ -15,12 +15,13 @@ from hogwild_agents.bench.contents import Contents, States, fill_cache, free_cac
 from hogwild_agents.bench.contestant import Ticks
 from hogwild_agents.bench.floors import Products, measure_bandwidth, weights_read
 from hogwild_agents.bench.machine import facts
-from hogwild_agents.bench.memory import available, peak_above, peak_of_process
+from hogwild_agents.bench.memory import peak_above, peak_of_process
 from hogwild_agents.bench.presets import make_model, twin
 from hogwild_agents.bench.report import (
     BATCH,
     CONCATENATING,
     ENGINE,
+    PACKED,
     PLAIN,
     PRODUCTS,
     SINGLE,
@@ -36,6 +37,7 @@ from hogwild_agents.bench.shares import measure_shares
 from hogwild_agents.bench.timing import Runner, take_turns
 from hogwild_agents.bench.ways import Transformers, reason
 from hogwild_agents.engine import Engine
+from hogwild_agents.engine.memory import available
 from hogwild_agents.engine.reach import FULL
 from hogwild_agents.errors import ConfigError
 
@@ -64,7 +66,7 @@ def bench(settings: Settings, say: Say, keep: Keep) -> Report:
         say(f"Making {settings.preset or settings.model} ...")
         model = make_model(settings, device)
         plain = twin(model)
-        with Engine(model) as engine:
+        with Engine(model, pack_weights=settings.packing) as engine:
             _check_contexts(settings, engine)
             return _Bench(settings, engine, plain, device, say, keep).run()
 
@@ -152,6 +154,7 @@ class _Bench:
             "dtype": str(self._engine.dtype).removeprefix("torch."),
             "weight_bytes": sum(one.numel() * one.element_size() for one in parameters),
             "bytes_per_token": self._engine.bytes_per_token,
+            "packed_bytes": self._engine.packed_bytes,
         }
 
     # -- one context
@@ -198,6 +201,8 @@ class _Bench:
         ticks, notes = Ticks(engine, contents.views), list[str]()
         contestants: dict[str, Runner] = {ENGINE: ticks, **singles}
         contestants[PRODUCTS] = Products(self._plain, workers)
+        if engine.packed_bytes:
+            contestants[PACKED] = Products(engine.model, workers)
         try:
             contestants |= self._teams(contents, context, way, notes)
             times = take_turns(
@@ -262,7 +267,7 @@ class _Bench:
         found = {}
         self._note_peak()
         for name, contestant in contestants.items():
-            if name == PRODUCTS:
+            if name in (PRODUCTS, PACKED):
                 continue
             contestant.reset()
             contestant.tick()

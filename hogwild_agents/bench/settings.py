@@ -40,6 +40,7 @@ class Settings:
         threads: of torch on the CPU; None for torch's own number.
         rounds: how often all contestants are measured in turn.
         ticks: timed ticks in each turn, after one that is not timed.
+        packing: whether the engine packs weights; None for where it helps.
         compiling: whether transformers' single sequence is also tried compiled.
         json: a file for all numbers.
         plot: a file for an SVG.
@@ -57,6 +58,7 @@ class Settings:
     threads: int | None = None
     rounds: int = 7
     ticks: int = 4
+    packing: bool | None = None
     compiling: bool = True
     json: Path | None = None
     plot: Path | None = None

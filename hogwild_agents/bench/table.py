@@ -9,6 +9,7 @@ from hogwild_agents.bench.report import (
     BATCH,
     CONCATENATING,
     ENGINE,
+    PACKED,
     PLAIN,
     PRODUCTS,
     SINGLE,
@@ -115,7 +116,7 @@ def _speed(report: Report) -> Table:
 
 def _floors(report: Report) -> Table:
     speed, what = report.floor_speed
-    heads = ("context", "workers", "ms/tick", "products", "tick over", "floor", "tick over")
+    floors = ("products", "over", "packed", "over", "floor", "over")
     baselines = (SINGLE, PLAIN, BATCH, CONCATENATING)
     rows = []
     for cell in report.cells:
@@ -125,14 +126,17 @@ def _floors(report: Report) -> Table:
                 *_place(cell),
                 f"{tick:.4g}",
                 f"{cell.times[PRODUCTS].median:.4g}",
-                f"{cell.over_products():.2f}",
+                _number(cell.over(PRODUCTS), ".2f"),
+                _median(cell, PACKED),
+                _number(cell.over(PACKED), ".2f"),
                 f"{floor:.4g}",
                 f"{tick / floor:.2f}",
                 *(_median(cell, name) for name in baselines),
             )
         )
     title = f"Floors (bare matrix products; all bytes once at the {what} bandwidth), baselines: ms"
-    return title, (*heads, "single", "plain", "batch", "concat."), rows
+    heads = ("context", "workers", "ms/tick", *floors, "single", "plain", "batch", "concat.")
+    return title, heads, rows
 
 
 def _shares(report: Report) -> Table:

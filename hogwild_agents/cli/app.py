@@ -121,6 +121,7 @@ def _run(
     max_context: opt.MaxContext = None,
     rope_scaling: opt.RopeScaling = None,
     quantization: opt.Quantization = None,
+    pack_weights: opt.PackWeights = None,
     model_option: opt.ModelOption = None,
     save: opt.Save = None,
     quiet: opt.Quiet = False,
@@ -155,6 +156,7 @@ def _run(
         "max_context": max_context,
         "rope_scaling": rope_scaling,
         "quantization": quantization,
+        "pack_weights": pack_weights,
         "model_options": _model_options(model_option),
         "save": save,
     }
@@ -355,6 +357,7 @@ def _model_check(
     max_context: opt.MaxContext = None,
     rope_scaling: opt.RopeScaling = None,
     quantization: opt.Quantization = None,
+    pack_weights: opt.PackWeights = None,
     model_option: opt.ModelOption = None,
     as_json: opt.AsJson = False,
 ) -> int:
@@ -372,6 +375,7 @@ def _model_check(
         "max_context": max_context,
         "rope_scaling": rope_scaling,
         "quantization": quantization,
+        "pack_weights": pack_weights,
         "model_options": _model_options(model_option),
     }
     config = RunConfig().override(_only_given(given))

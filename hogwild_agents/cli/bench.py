@@ -65,6 +65,15 @@ def bench(
     ticks: Annotated[
         int, typer.Option(metavar="N", help="Timed ticks of one turn.", rich_help_panel=HOW)
     ] = 4,
+    pack_weights: Annotated[
+        bool | None,
+        typer.Option(
+            "--pack-weights/--no-pack-weights",
+            metavar="",
+            help="Whether the engine packs 16-bit weights on a CPU. Default: where it helps.",
+            rich_help_panel=HOW,
+        ),
+    ] = None,
     no_compile: Annotated[
         bool,
         typer.Option(
@@ -103,6 +112,7 @@ def bench(
         threads=threads,
         rounds=rounds,
         ticks=ticks,
+        packing=pack_weights,
         compiling=not no_compile,
         json=json,
         plot=plot,

@@ -107,6 +107,7 @@ def load_options(config: RunConfig) -> dict[str, Any]:
         "max_context": config.max_context,
         "rope_scaling": config.rope_scaling,
         "quantization": config.quantization,
+        "pack_weights": config.pack_weights,
         "model_options": config.model_options,
         "revision": config.revision,
     }

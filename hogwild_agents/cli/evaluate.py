@@ -24,6 +24,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from hogwild_agents.checkpoint import find_here
 from hogwild_agents.cli.build import build_team, check_policies, check_prompt, loaded
 from hogwild_agents.cli.run import INTERRUPTED
 from hogwild_agents.config import RunConfig
@@ -165,6 +166,7 @@ def _tasks(plan: Plan, model: str, seed: int) -> list[Task]:
     if plan.file is not None:
         return _read(plan.file)[: plan.problems]
     if model != "bundled":
+        find_here(model)
         raise ProblemError(
             f"There are no problems for {model!r}: give --file with JSON lines such as "
             '{"problem": "...", "answer": "..."}.'

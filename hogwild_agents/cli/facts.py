@@ -26,7 +26,8 @@ class ModelFacts:
         model_type: the kind of its config.
         architecture: the transformers class.
         parameters: how many.
-        quantization: how its weights are packed.
+        quantization: how its weights are quantized.
+        packed_bytes: what copies of weights take that are laid out for the processor.
         dtype, device: as loaded.
         layers: of the decoder.
         vocabulary: how many token ids.
@@ -54,6 +55,7 @@ class ModelFacts:
     architecture: str
     parameters: int | None
     quantization: str | None
+    packed_bytes: int | None
     dtype: str
     device: str | None
     layers: int | None
@@ -89,6 +91,7 @@ def of_model(model: LanguageModel) -> ModelFacts:
         architecture=type(engine.model).__name__,
         parameters=engine.model.num_parameters(),
         quantization=quantization_of(config),
+        packed_bytes=engine.packed_bytes,
         dtype=_short(engine.dtype),
         device=str(engine.device),
         layers=getattr(text, "num_hidden_layers", None),
@@ -137,6 +140,7 @@ def of_config(config: RunConfig) -> ModelFacts:
             architecture=find_class(found).__name__,
             parameters=_counted(found),
             quantization=quantization_of(found),
+            packed_bytes=None,
             dtype=_short(dtype),
             device=None,
             layers=getattr(text, "num_hidden_layers", None),

@@ -91,7 +91,8 @@ def _parameters(facts: ModelFacts) -> str:
 
 
 def _place(facts: ModelFacts) -> str:
-    return facts.dtype + (f" on {facts.device}" if facts.device else "")
+    packed = f", and packed for it ({size(facts.packed_bytes)})" if facts.packed_bytes else ""
+    return facts.dtype + (f" on {facts.device}" if facts.device else "") + packed
 
 
 def _exactness(facts: ModelFacts) -> str:

@@ -133,6 +133,16 @@ Quantization = Annotated[
         "NAME",
     ),
 ]
+PackWeights = Annotated[
+    bool | None,
+    _option(
+        MODEL,
+        "Lay 16-bit weights out for a CPU that cannot multiply them itself. Default: where it "
+        "helps, and memory has room for the copy.",
+        FLAG,
+        "--pack-weights/--no-pack-weights",
+    ),
+]
 ModelOption = Annotated[
     list[str] | None,
     _option(

@@ -95,10 +95,7 @@ class TickAttention:
             return tick.attend(index, queries, keys, values, factor)[None]
         reading = plan.readings[how.reach]
         for write in plan.writes:
-            write.slab.keys[index].index_copy_(1, write.slots, keys.index_select(1, write.tokens))
-            write.slab.values[index].index_copy_(
-                1, write.slots, values.index_select(1, write.tokens)
-            )
+            write.store(index, keys, values)
         rows = queries.index_select(1, reading.query_rows)  # [heads, R, key_dim]
         if how.rope is not None:
             rows = how.rope.turn(rows, plan.angles[how.reach, how.rope])

@@ -1,13 +1,18 @@
-"""Loan: what a model was like when an engine took it, and how it gets that back."""
+"""Loan: a model while an engine has it: how it is called, and how it becomes what it was."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from typing import Any
 
+import torch
+from torch import Tensor, nn
+
+from hogwild_agents.engine.attention import AttentionPlan
 from hogwild_agents.engine.bridge import Bridge
 from hogwild_agents.engine.context import Context
+from hogwild_agents.engine.packing import Packing
+from hogwild_agents.engine.refusals import refusal
 
 
 class Loan:
@@ -16,13 +21,23 @@ class Loan:
     Args:
         model: the model.
         context: what it keeps of the model's tables.
+
+    Attributes:
+        model: the model.
+        device: where it takes token ids.
+        vocab_size: number of token ids.
     """
 
     def __init__(self, model: Any, context: Context) -> None:
-        self._model, self._context = model, context
+        self.model = model
+        self.device = _input_device(model)
+        self.vocab_size = int(model.get_input_embeddings().weight.shape[0])
+        self._context = context
+        self._scattered = _is_scattered(model)
         self._attention = _implementations(model.config)
         self._modes = [(module, module.training) for module in model.modules()]
         self._bridge: Bridge | None = None
+        self._packing: Packing | None = None
         self._returned = False
         try:
             model.eval()
@@ -31,28 +46,72 @@ class Loan:
             self.give_back()
             raise
 
+    def attach(self, attention: str) -> None:
+        """Let the model use an attention of this name.
+
+        Raises:
+            UnsupportedModelError: it does not take it.
+        """
+        self.model.set_attn_implementation(attention)
+        if self.model.config._attn_implementation != attention:
+            raise refusal(self.model, "its attention is not built on AttentionInterface")
+
     def bridge(self) -> None:
         """From now on, hand plans to the attention modules themselves."""
-        self._bridge = Bridge(self._model)
+        self._bridge = Bridge(self.model)
 
-    @contextmanager
-    def carrying(self, plan: Any) -> Iterator[None]:
-        """Hand the plan over, if there is a bridge."""
+    def pack(self, layers: list[nn.Linear]) -> None:
+        """Let these of its layers compute with packed weights."""
+        self._packing = Packing(layers)
+
+    @property
+    def packed_bytes(self) -> int:
+        """What the packed weights take."""
+        return self._packing.bytes if self._packing else 0
+
+    def forward(
+        self, input_ids: Tensor, position_ids: Tensor, plan: AttentionPlan, keep: int | Tensor
+    ) -> Tensor:
+        """Call the model once.
+
+        Args:
+            input_ids: [texts, T].
+            position_ids: [texts, T].
+            plan: what the layers' attention asks.
+            keep: which tokens get logits: the last so many of them (0: all), or their indices.
+
+        Returns:
+            [kept, vocab] of the first text, float32.
+        """
         with self._bridge.carrying(plan) if self._bridge else nullcontext():
-            yield
+            output = self.model(
+                input_ids=input_ids,
+                position_ids=position_ids,
+                use_cache=False,
+                logits_to_keep=self._kept(keep),
+                plan=plan,
+            )
+        logits: Tensor = output.logits[0].float()
+        return logits
 
     def give_back(self) -> None:
         """Leave the model as it was. Doing it again changes nothing: another engine may have it."""
         if self._returned:
             return
         self._returned = True
-        if self._model.config._attn_implementation != self._attention[""]:
-            self._model.set_attn_implementation(self._attention)
+        if self.model.config._attn_implementation != self._attention[""]:
+            self.model.set_attn_implementation(self._attention)
         if self._bridge:
             self._bridge.remove()
+        if self._packing:
+            self._packing.undo()
         self._context.unpin()
         for module, training in self._modes:
             module.training = training
+
+    def _kept(self, keep: int | Tensor) -> int | list[int] | Tensor:
+        """Return which tokens get logits, as a model takes it whose last layer lies elsewhere."""
+        return keep.tolist() if self._scattered and isinstance(keep, Tensor) else keep
 
 
 def _implementations(config: Any) -> dict[str, Any]:
@@ -61,3 +120,19 @@ def _implementations(config: Any) -> dict[str, Any]:
     own = {"": config, **{name: part for name, part in parts.items() if part is not None}}
     found = {name: part._attn_implementation for name, part in own.items()}
     return {name: implementation for name, implementation in found.items() if implementation}
+
+
+def _input_device(model: Any) -> torch.device:
+    """Return where a model takes token ids.
+
+    That is where its embeddings are, or where accelerate brings them when they are needed.
+    """
+    embeddings = model.get_input_embeddings()
+    place: torch.device = embeddings.weight.device
+    if place.type == "meta":
+        place = torch.device(embeddings._hf_hook.execution_device)
+    return place
+
+
+def _is_scattered(model: Any) -> bool:
+    return len({tensor.device for tensor in model.parameters()}) > 1

@@ -100,7 +100,19 @@ class Write:
 
     slab: Slab
     slots: Tensor  # [count], int64
-    tokens: Tensor  # [count], int64
+    tokens: Tensor | None  # [count], int64; None for all of them
+
+    def on(self, device: torch.device) -> Write:
+        """Return the same with its tensors on a device."""
+        tokens = None if self.tokens is None else self.tokens.to(device)
+        return Write(self.slab, self.slots.to(device), tokens)
+
+    def store(self, layer: int, keys: Tensor, values: Tensor) -> None:
+        """Write the keys and values [kv_heads, T, dim] of all the tick's tokens in a layer."""
+        if self.tokens is not None:
+            keys, values = keys.index_select(1, self.tokens), values.index_select(1, self.tokens)
+        self.slab.keys[layer].index_copy_(1, self.slots, keys)
+        self.slab.values[layer].index_copy_(1, self.slots, values)
 
 
 @dataclass
@@ -171,10 +183,7 @@ class Plan:
         """Return what the layers on a device need, there; the model's own inputs stay."""
         return replace(
             self,
-            writes=[
-                replace(write, slots=write.slots.to(device), tokens=write.tokens.to(device))
-                for write in self.writes
-            ],
+            writes=[write.on(device) for write in self.writes],
             readings={reach: reading.on(device) for reach, reading in self.readings.items()},
             angles={of: to_device(angles, device) for of, angles in self.angles.items()},
             corrections={of: factors.to(device) for of, factors in self.corrections.items()},
@@ -460,7 +469,11 @@ def _writes(feeds: Sequence[Feed], pool: Pool, device: torch.device) -> list[Wri
             source += range(token, token + stop - start)
             token += stop - start
     return [
-        Write(slabs[key], torch.tensor(to, device=device), torch.tensor(source, device=device))
+        Write(
+            slabs[key],
+            torch.tensor(to, device=device),
+            torch.tensor(source, device=device) if len(slots) > 1 else None,
+        )
         for key, (to, source) in slots.items()
     ]
 

@@ -21,8 +21,8 @@ from torch import Tensor
 
 from hogwild_agents.errors import CacheFullError
 
-FIRST_SLAB = 4096
-"""Slots of the first slab; each further slab is as large as all before it together."""
+_FEWEST, _MOST = 4096, 65536
+_LAZY_BYTES = 512 << 20
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,18 @@ class LayerShape:
     def bytes_per_token(self) -> int:
         """Bytes of one token's key and value in this layer."""
         return self.kv_heads * (self.key_dim + self.value_dim) * self.dtype.itemsize
+
+
+def first_slab(shapes: Sequence[LayerShape]) -> int:
+    """Return the slots of a pool's first slab; each further one is as large as all before it.
+
+    A block cannot grow over the end of a slab, and is read with one more call for each further
+    run; so where memory is committed only when it is written, the first slab is a large one.
+    """
+    if any(shape.device.type != "cpu" for shape in shapes):
+        return _FEWEST
+    per_token = sum(shape.bytes_per_token for shape in shapes)
+    return min(max(_LAZY_BYTES // per_token, _FEWEST), _MOST)
 
 
 @dataclass(slots=True)
@@ -182,7 +194,7 @@ class Pool:
         missing = count - (total - self.used)
         if missing <= 0:
             return
-        size = max(missing, total or FIRST_SLAB)
+        size = max(missing, total or first_slab(self.shapes))
         if self.max_tokens is not None:
             size = min(size, self.max_tokens - total)
         self.slabs.append(Slab(size, self.shapes))

@@ -2,8 +2,78 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
+
+from hogwild_agents.engine.loan import Loan
+from hogwild_agents.engine.plan import Feed
+from hogwild_agents.engine.refusals import refusal, refusing
+
+if TYPE_CHECKING:
+    from hogwild_agents.engine.engine import Engine
+
+
+class Probe:
+    """A text of token ids, and what a model's plain forward makes of it.
+
+    Args:
+        loan: the model, while it has an attention of its own.
+
+    Attributes:
+        tokens: the ids.
+
+    Raises:
+        UnsupportedModelError: the model's code raised.
+    """
+
+    def __init__(self, loan: Loan) -> None:
+        self._model = loan.model
+        with refusing(loan.model):
+            self.tokens = probe_tokens(loan.vocab_size, 24)
+            self._expected = self._plain(loan)
+
+    def check(self, engine: Engine) -> float:
+        """Write the text with an engine of the model; return by how much its logits differ.
+
+        Raises:
+            UnsupportedModelError: they differ by more than rounding explains.
+        """
+        with refusing(self._model):
+            found = self._write(engine)
+        error, bound = probe_error(found, self._expected), probe_bound(self._expected.dtype)
+        if not error <= bound:
+            raise refusal(
+                self._model,
+                f"one worker's logits differ from its plain forward by {error:.1e} of their "
+                f"spread (at most {bound:.0e} is rounding)",
+            )
+        return error
+
+    def _plain(self, loan: Loan) -> Tensor:
+        text = loan.model.config.get_text_config(decoder=True)
+        if getattr(text, "attn_logit_softcapping", None) is not None:
+            loan.model.set_attn_implementation("eager")  # transformers' sdpa drops the cap
+        with torch.no_grad():
+            output = loan.model(torch.tensor([self.tokens], device=loan.device), use_cache=False)
+        logits: Tensor = output.logits[0]
+        return logits
+
+    def _write(self, engine: Engine) -> Tensor:
+        """Write the text over three blocks, with a step that ends, and return all its logits."""
+        prompt, step, own = (engine.block(name) for name in ("prompt", "step", "own"))
+        ids = self.tokens
+        parts = [
+            engine.forward([Feed(prompt, [prompt], ids[:7])], logits="all"),
+            engine.forward([Feed(step, [prompt, step], ids[7:12])], logits="all"),
+            engine.forward([Feed(step, [prompt, step], ids[12:13])], logits="all"),
+            engine.forward([Feed(own, [prompt, step, own], ids[13:16])], logits="all"),
+        ]
+        engine.move(step, prompt)
+        for token in ids[16:]:
+            parts.append(engine.forward([Feed(own, [prompt, own], [token])]))
+        return torch.cat(parts)
 
 
 def probe_tokens(vocabulary: int, count: int) -> list[int]:

@@ -1,11 +1,12 @@
-"""Refusals: the models that cannot be computed exactly, told by their configs alone."""
+"""Refusals: the models that cannot be computed exactly, most told by their configs alone."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
-from hogwild_agents.errors import UnsupportedModelError
+from hogwild_agents.errors import HogwildError, LentModelError, UnsupportedModelError
 
 _STATEFUL = ("linear_attention", "mamba", "mamba2", "recurrent", "conv", "hybrid")
 _OLD_ROPE = ("rotary_dim", "rotary_pct", "rotary_emb_base")
@@ -56,3 +57,17 @@ def refusal(model: Any, reason: str) -> UnsupportedModelError:
         f"{type(model).__name__} (model type {kind!r}) cannot be run exactly, because {reason}: "
         "choose another model, such as Llama, Qwen3, Gemma 3, Mistral, GLM-4 or gpt-oss."
     )
+
+
+@contextmanager
+def refusing(model: Any) -> Iterator[None]:
+    """Turn whatever a model's code raises inside into a refusal by name."""
+    try:
+        yield
+    except (UnsupportedModelError, LentModelError):
+        raise
+    except HogwildError as error:
+        raise refusal(model, f"a probe failed ({error})") from error
+    except (RuntimeError, TypeError, ValueError, AttributeError, KeyError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+        raise refusal(model, f"a probe failed ({first})") from error

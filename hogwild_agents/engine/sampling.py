@@ -1,10 +1,13 @@
 """Sampling: the next token of each feed, by its own parameters and its own random state.
 
-The parameters act through transformers' logits processors, in the order of its ``generate``.
+The parameters act through transformers' logits processors, in the order of its ``generate``. What
+is left of a large vocabulary after a top-k, top-p or min-p is a few tokens, and on the CPU the
+processors that sort see only these.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
@@ -12,17 +15,22 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 from transformers import (
+    LogitsProcessor,
     LogitsProcessorList,
     MinPLogitsWarper,
     RepetitionPenaltyLogitsProcessor,
     SequenceBiasLogitsProcessor,
-    SuppressTokensLogitsProcessor,
     TemperatureLogitsWarper,
     TopKLogitsWarper,
     TopPLogitsWarper,
 )
 
 from hogwild_agents.errors import ConfigError
+
+_HEAD = 1024
+"""How many of the most likely tokens are looked at for a top-p, before all are sorted."""
+_SLACK = 1e-3
+"""How far below the bar of a min-p a logit may be and still be looked at: more than rounding."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +129,7 @@ class Sampler:
     @params.setter
     def params(self, params: SamplingParams) -> None:
         self._params = params
-        self._processors = _processors(params)
+        self._shaping, self._narrowing = _shaping(params), _narrowing(params)
 
     def generator(self, device: torch.device) -> torch.Generator:
         """Return the random state, made on first use."""
@@ -139,13 +147,49 @@ class Sampler:
         Raises:
             ConfigError: all tokens are banned, or a token that does not exist is biased.
         """
-        if not self._processors:
+        return _processed(self._shaped(logits, context), self._narrowing)
+
+    def choose(self, logits: Tensor, context: Callable[[], Sequence[int]]) -> Tensor:
+        """Return a token id, [1], drawn from what :meth:`scores` describes.
+
+        Args:
+            logits: [1, vocab], float32.
+            context: gives the token ids that a repetition penalty counts.
+
+        Raises:
+            ConfigError: all tokens are banned, or a token that does not exist is biased.
+        """
+        scores = self._shaped(logits, context)
+        if self.params.temperature == 0:
+            return scores.argmax(-1)
+        ids, scores = self._narrowed(scores)
+        place = self._draw(scores)
+        return place if ids is None else ids[place]
+
+    def _narrowed(self, scores: Tensor) -> tuple[Tensor | None, Tensor]:
+        """Return ids [n], or None for the whole vocabulary, and what they are drawn by, [1, n]."""
+        ids = _candidates(scores[0], self.params) if scores.is_cpu else None
+        if ids is None:
+            return None, _processed(scores, self._narrowing)
+        # The nucleus of a top-p is settled: among the candidates alone it would be another.
+        settled = not self.params.top_k and self.params.top_p < 1
+        narrowing = _narrowing(self.params.replace(top_p=1.0)) if settled else self._narrowing
+        return ids, _processed(scores[:, ids], narrowing)
+
+    def _shaped(self, logits: Tensor, context: Callable[[], Sequence[int]]) -> Tensor:
+        if not self._shaping:
             return logits
         _check_vocabulary(self.params, logits.shape[-1])
         penalised = self.params.repetition_penalty != 1.0
-        ids = torch.tensor([list(context()) if penalised else [0]], device=logits.device)
-        scores: Tensor = self._processors(cast(torch.LongTensor, ids), logits.clone())
-        return scores
+        return _processed(logits.clone(), self._shaping, context() if penalised else [0])
+
+    def _draw(self, scores: Tensor) -> Tensor:
+        """Return which of the scores [1, n] is drawn, [1]. One random number is used."""
+        reached = scores[0].double().softmax(-1).cumsum(-1)
+        generator = self.generator(scores.device)
+        lot = torch.rand(1, dtype=reached.dtype, device=reached.device, generator=generator)
+        # The first that is above: one without any odds is never above the one before it.
+        return torch.searchsorted(reached, lot * reached[-1], right=True)
 
 
 def sample(
@@ -160,14 +204,10 @@ def sample(
         samplers: one a row.
         contexts: one a row: gives the token ids of the whole view, for repetition penalties.
     """
-    chosen = []
-    for row, (sampler, context) in enumerate(zip(samplers, contexts, strict=True)):
-        scores = sampler.scores(logits[row : row + 1], context)
-        if sampler.params.temperature == 0:
-            chosen.append(scores.argmax(-1))
-        else:
-            odds = scores.softmax(-1)
-            chosen.append(torch.multinomial(odds, 1, generator=sampler.generator(odds.device))[0])
+    chosen = [
+        sampler.choose(logits[row : row + 1], context)
+        for row, (sampler, context) in enumerate(zip(samplers, contexts, strict=True))
+    ]
     tokens = torch.cat(chosen).tolist() if chosen else []  # the one transfer to the host
     return [
         _sampled(logits[row], token, samplers[row].params.logprobs)
@@ -184,7 +224,22 @@ def _sampled(logits: Tensor, token: int, count: int | None) -> Sampled:
     return Sampled(token, float(logprobs[token]), top)
 
 
-def _processors(params: SamplingParams) -> LogitsProcessorList:
+class _Banned(LogitsProcessor):
+    """Bans tokens; transformers' own looks up each token of the vocabulary anew, row by row."""
+
+    def __init__(self, banned: frozenset[int]) -> None:
+        self._banned = torch.tensor(sorted(banned))
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        if self._banned.device != scores.device:
+            self._banned = self._banned.to(scores.device)
+        if self._banned[-1] >= scores.shape[-1]:
+            self._banned = self._banned[self._banned < scores.shape[-1]]
+        return scores.index_fill_(-1, self._banned, -math.inf)
+
+
+def _shaping(params: SamplingParams) -> LogitsProcessorList:
+    """Return what changes the logits of single tokens."""
     processors = LogitsProcessorList()
     if params.bias:
         processors.append(
@@ -195,9 +250,15 @@ def _processors(params: SamplingParams) -> LogitsProcessorList:
     if params.repetition_penalty != 1.0:
         processors.append(RepetitionPenaltyLogitsProcessor(params.repetition_penalty))
     if params.banned:
-        processors.append(SuppressTokensLogitsProcessor(sorted(params.banned)))
+        processors.append(_Banned(params.banned))
     if params.temperature not in (0, 1.0):
         processors.append(TemperatureLogitsWarper(float(params.temperature)))
+    return processors
+
+
+def _narrowing(params: SamplingParams) -> LogitsProcessorList:
+    """Return what leaves only some of the tokens."""
+    processors = LogitsProcessorList()
     if params.temperature and params.top_k:
         processors.append(TopKLogitsWarper(params.top_k))
     if params.temperature and params.top_p < 1:
@@ -205,6 +266,35 @@ def _processors(params: SamplingParams) -> LogitsProcessorList:
     if params.temperature and params.min_p > 0:
         processors.append(MinPLogitsWarper(params.min_p))
     return processors
+
+
+def _processed(
+    scores: Tensor, processors: LogitsProcessorList, context: Sequence[int] = (0,)
+) -> Tensor:
+    if not processors:
+        return scores
+    ids = torch.tensor([list(context)], device=scores.device)
+    processed: Tensor = processors(cast(torch.LongTensor, ids), scores)
+    return processed
+
+
+def _candidates(scores: Tensor, params: SamplingParams) -> Tensor | None:
+    """Return ids that hold all tokens the narrowing leaves; None where that takes all of them.
+
+    A top-p without a top-k is settled here: the ids are its nucleus.
+    """
+    if params.top_k:
+        bar = scores.topk(min(params.top_k, len(scores))).values[-1]
+        return (scores >= bar).nonzero()[:, 0]  # equal ones stay, as with transformers
+    if params.top_p < 1:
+        best, ids = scores.topk(min(_HEAD, len(scores)))
+        odds = (best - scores.logsumexp(-1)).double().exp()
+        above = odds.cumsum(-1) - odds
+        return ids[above < params.top_p] if above[-1] >= params.top_p else None
+    if params.min_p:
+        bar = scores.max() + math.log(params.min_p) - _SLACK
+        return (scores >= bar).nonzero()[:, 0]
+    return None
 
 
 def _check_vocabulary(params: SamplingParams, size: int) -> None:

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from itertools import product
 from typing import TypeAlias, TypeVar
 
-from hogwild_agents.config import RunConfig, WorkerConfig, worker_names
+from hogwild_agents.config import RunConfig, WorkerConfig
 from hogwild_agents.errors import ConfigError
 from hogwild_agents.experiment.plan import AXES, Grid, Plan
 from hogwild_agents.nearest import nearest
+from hogwild_agents.worker_names import worker_names
 
 __all__ = ["Cell", "Value", "baselines", "cells_of", "labels_of"]
 

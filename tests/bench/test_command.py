@@ -11,7 +11,15 @@ import torch
 
 from hogwild_agents.bench import floors, run as module
 from hogwild_agents.bench.__main__ import main
-from hogwild_agents.bench.report import BATCH, CONCATENATING, ENGINE, PLAIN, PRODUCTS, SINGLE
+from hogwild_agents.bench.report import (
+    BATCH,
+    CONCATENATING,
+    ENGINE,
+    PACKED,
+    PLAIN,
+    PRODUCTS,
+    SINGLE,
+)
 from hogwild_agents.cli.app import call
 
 QUICK = ["--preset", "tiny", "--rounds", "2", "--ticks", "1", "--threads", "1"]
@@ -36,7 +44,9 @@ def test_a_benchmark_prints_tables_and_writes_its_files(
     found = json.loads((tmp_path / "b.json").read_text())
     cells = found["cells"]
     assert [(one["context"], one["workers"]) for one in cells] == [(64, 1), (64, 2)]
-    assert cells[0]["ms_per_tick"].keys() == {ENGINE, SINGLE, PLAIN, CONCATENATING, PRODUCTS}
+    packed = {PACKED} if found["model"]["packed_bytes"] else set()
+    expected = {ENGINE, SINGLE, PLAIN, CONCATENATING, PRODUCTS} | packed
+    assert cells[0]["ms_per_tick"].keys() == expected
     assert cells[1]["ms_per_tick"].keys() == cells[0]["ms_per_tick"].keys() | {BATCH}
     keys_and_values = 64 * found["model"]["bytes_per_token"]
     assert [one["bytes_read"]["keys_and_values"] for one in cells] == [keys_and_values] * 2

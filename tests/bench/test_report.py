@@ -35,7 +35,7 @@ def test_gains_are_ratios_of_tokens_per_second() -> None:
     assert one.gain(PLAIN) == pytest.approx(2 * 110 / 100)
     assert one.gain(BATCH) == pytest.approx(150 / 100)
     assert one.gain(CONCATENATING) == pytest.approx(200 / 100)
-    assert one.over_products() == pytest.approx(100 / 80)
+    assert one.over(PRODUCTS) == pytest.approx(100 / 80)
 
 
 def test_the_floor_is_every_byte_once() -> None:

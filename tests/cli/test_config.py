@@ -7,9 +7,10 @@ from typing import get_args
 
 import pytest
 
-from hogwild_agents.config import LayoutName, RunConfig, worker_names
+from hogwild_agents.config import LayoutName, RunConfig
 from hogwild_agents.errors import ConfigError
 from hogwild_agents.layouts import LAYOUTS
+from hogwild_agents.worker_names import worker_names
 
 
 def write(folder: Path, text: str) -> Path:

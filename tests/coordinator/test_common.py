@@ -313,7 +313,7 @@ def test_whoever_comes_goes_or_fails_nothing_is_left(
             assert len(coordinator.common) == 0
             assert not coordinator.common._loans
         assert engine.used_tokens == 0
-        assert not engine._blocks
+        assert not engine._cache.blocks
 
     with engine_for() as engine:
         run_async(backend, main)

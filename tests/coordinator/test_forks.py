@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.timeout(15)]
 
 def names(engine: WatchedEngine) -> list[str]:
     """The names of all blocks that live."""
-    return sorted(block.name for block in engine._blocks.values())
+    return sorted(block.name for block in engine._cache.blocks.values())
 
 
 async def test_a_fork_is_the_block_as_it_is_after_the_tick(engine: WatchedEngine) -> None:

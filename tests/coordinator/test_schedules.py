@@ -168,7 +168,7 @@ class Play:
     def check(self) -> None:
         self.engine.check_integrity()
         known = {block for block in (self.history, *self.blocks) if block.alive}
-        assert set(self.engine._blocks.values()) == known, "a fork has leaked"
+        assert set(self.engine._cache.blocks.values()) == known, "a fork has leaked"
         for block in (self.history, *self.blocks):
             if block.alive:
                 assert self.ledger.text(block) == block.tokens

@@ -68,7 +68,7 @@ def test_any_views_of_any_family(family: str, data: st.DataObject) -> None:
 def test_a_cache_of_many_small_slabs(family: str, data: st.DataObject) -> None:
     """Blocks that lie in pieces, in slabs that were added one by one."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pool, "FIRST_SLAB", 3)
+        patch.setattr(pool, "first_slab", lambda shapes: 3)
         with (
             Engine(fresh(family), verify=False) as engine,
             Twin(engine, oracle_of(family)) as twin,

@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from hogwild_agents import load_model
 from hogwild_agents.engine import Engine, Feed, plan as plans
+from hogwild_agents.engine.loan import Loan
 from tests.engine.families import EVERY
 from tests.parallel.places import Placed, PlaceError, places
 from tests.parallel.schedule import play
@@ -49,7 +50,7 @@ def test_each_layer_has_its_cache_and_its_plan_where_it_is(family: str) -> None:
         with Engine(model, **EVERY[family].engine) as engine:
             logits = play(engine)
             assert engine.device == FIRST
-            for slab in engine._pool.slabs:
+            for slab in engine._cache.pool.slabs:
                 assert [keys.device for keys in slab.keys] == layers
                 assert [values.device for values in slab.values] == layers
     for got, wanted in zip(logits, expected(family), strict=True):
@@ -83,12 +84,12 @@ def stay(plan: plans.Plan, device: torch.device) -> plans.Plan:
     return plan
 
 
-def keep(engine: Engine, rows: Tensor) -> Tensor:
+def keep(loan: Loan, rows: Tensor) -> Tensor:
     return rows
 
 
 @pytest.mark.parametrize(
-    ("owner", "name", "mistake"), [(plans.Plan, "on", stay), (Engine, "_kept", keep)]
+    ("owner", "name", "mistake"), [(plans.Plan, "on", stay), (Loan, "_kept", keep)]
 )
 def test_what_lies_elsewhere_would_be_seen(
     owner: Any, name: str, mistake: Callable[..., Any], monkeypatch: pytest.MonkeyPatch

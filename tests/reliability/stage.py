@@ -508,7 +508,7 @@ class Stage:
         play.broken, play.unruly = self.broken, self.unruly
         assert engine.used_tokens == 0
         engine.check_integrity()
-        assert not engine._blocks, f"left behind: {list(engine._blocks.values())}"
+        assert not engine._cache.blocks, f"left behind: {list(engine._cache.blocks.values())}"
         assert len(anyio.get_running_tasks()) == tasks
         return play
 

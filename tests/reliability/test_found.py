@@ -38,6 +38,18 @@ FOUND = {
         team=(Member(acts=(("think", 0), ("cancel", 1))), Member()),
         ops=(Op(1, "fork", moment="written", by="minder"),),
     ),
+    "a token was fed twice whose step was ended while it was under way": Schedule(
+        team=(Member(acts=(("shield", 2), ("hurry", 4)), bias=7.0), Member(bias=7.0)),
+        newcomers=(Member(acts=(("tool", 0), ("think", 4), ("flush", 3)), seen_by=(), bias=7.0),),
+        ops=(
+            Op(0, "end", moment="tick", who=4, amount=1),
+            Op(3, "spawn", moment="tick", by="outside", who=3, whom=5, amount=2),
+        ),
+        ticks=10,
+        chunk=3,
+        context=240,
+        seed=96,
+    ),
     "a question was lost with a call that was cancelled": Schedule(
         team=(Member(acts=(("think", 0), ("cancel", 1))), Member()),
         ops=(Op(1, "probe", moment="written", by="minder"),),

@@ -196,6 +196,21 @@ def test_what_is_no_policy_is_refused() -> None:
             make_team(policies=[wrong])
 
 
+def test_a_handler_of_no_event_is_refused_when_its_class_is_made() -> None:
+    with pytest.raises(ConfigError, match=r"Misspelt\.on_step_end .*did you mean 'on_step_ended'"):
+
+        class Misspelt(Policy):
+            async def on_step_end(self, event: StepEnded) -> None: ...
+
+
+def test_a_handler_that_is_not_async_is_refused_when_its_class_is_made() -> None:
+    with pytest.raises(ConfigError, match=r"Sync\.on_step_ended is not async"):
+
+        class Sync(Observer):
+            def on_step_ended(self, event: StepEnded) -> None:  # type: ignore[override]
+                pass
+
+
 # -- their order
 
 
@@ -329,10 +344,10 @@ async def test_every_wrong_action_is_named(action: Any, kind: type, message: str
     assert record.error.result == record.result
 
 
-async def test_a_handler_that_is_not_async_or_answers_nonsense_fails_by_name() -> None:
+async def test_a_handler_that_cannot_be_awaited_or_answers_nonsense_fails_by_name() -> None:
     class Sync(Policy):
-        def on_tick_ended(self, event: TickEnded) -> Any:
-            return []
+        def __init__(self) -> None:
+            vars(self)["on_tick_ended"] = lambda event: []
 
     class Number(Policy):
         async def on_tick_ended(self, event: TickEnded) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -63,6 +63,16 @@ def test_layouts_are_known_by_name(name: str) -> None:
     assert layout.name == name
 
 
+def test_workers_may_be_a_number() -> None:
+    assert make_team(workers=3).names == ("Alice", "Bob", "Carol")
+    assert make_team(workers=9).names[-1] == "Worker9"
+
+
+def test_a_problem_that_is_no_text_is_refused() -> None:
+    with pytest.raises(ProblemError, match="The problem is None"):
+        make_team().start(cast(Any, None))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -75,6 +85,12 @@ def test_layouts_are_known_by_name(name: str) -> None:
         ({"layout": 3}, "no layout 3"),
         ({"policies": ["finisher"]}, "'finisher' is no policy"),
         ({"prompt": "no_such_prompt"}, "no_such_prompt"),
+        ({"workers": 0}, "at least one worker"),
+        ({"workers": 2.5}, "workers is 2.5: give a number, or a list"),
+        ({"limits": 50}, "limits is 50, but must be of type Limits"),
+        ({"sampling": 0.5}, "sampling is 0.5, but must be of type SamplingParams"),
+        ({"seed": "x"}, "seed is 'x', but must be of type int"),
+        ({"headings": "x"}, "headings is 'x', but must be of type Headings"),
     ],
 )
 def test_what_cannot_be_is_refused_at_once(options: dict[str, Any], message: str) -> None:

@@ -1,0 +1,220 @@
+"""Cache: all blocks of one engine. Here they are made, grown, moved, copied, cut and freed.
+
+It trusts its caller: the engine has checked what is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from hogwild_agents.engine.adapter import Adapter
+from hogwild_agents.engine.block import CacheBlock
+from hogwild_agents.engine.plan import Feed
+from hogwild_agents.engine.pool import LayerShape, Pool, Run, pieces
+from hogwild_agents.engine.rope import Angles, Rope, to_device
+from hogwild_agents.errors import CacheFullError, ConfigError, FeedError
+
+
+class Cache:
+    """All blocks of one engine, and their keys and values.
+
+    Args:
+        adapter: what the layers store, and how their keys turn.
+        device: the engine's.
+        max_tokens: budget in tokens.
+        max_bytes: budget in bytes of keys and values; the smaller budget counts.
+
+    Attributes:
+        pool: where keys and values lie.
+        blocks: those that live, by their ``id``.
+
+    Raises:
+        ConfigError: a budget is below one token.
+    """
+
+    def __init__(
+        self,
+        adapter: Adapter,
+        device: torch.device,
+        *,
+        max_tokens: int | None = None,
+        max_bytes: int | None = None,
+    ) -> None:
+        self.pool = Pool(adapter.shapes, _budget(adapter.shapes, max_tokens, max_bytes))
+        self.blocks: dict[int, CacheBlock] = {}
+        self._layers = adapter.layers
+        self._device = device
+
+    def require(self, *blocks: CacheBlock) -> None:
+        """Check that blocks live, and here.
+
+        Raises:
+            ClosedError: one was freed.
+            FeedError: one belongs to another engine.
+        """
+        for block in blocks:
+            block._require_alive()
+            if id(block) not in self.blocks:
+                raise FeedError(f"{block!r} belongs to another engine: use this engine's blocks.")
+
+    def check_integrity(self) -> None:
+        """Check that the book-keeping is whole.
+
+        Raises:
+            RuntimeError: it is not; this is a bug of the engine.
+        """
+        for block in self.blocks.values():
+            owned = sum(map(len, block._runs))
+            if owned != len(block):
+                raise RuntimeError(f"{block!r} owns {owned} slots.")
+        self.pool.check_integrity([block._runs for block in self.blocks.values()])
+
+    # -- a tick
+
+    def reserve(self, feeds: Sequence[Feed]) -> None:
+        """Take slots for what feeds append; the blocks grow only by :meth:`commit`.
+
+        Raises:
+            CacheFullError: the budget has no room.
+        """
+        for feed in feeds:
+            self.pool.extend(feed.block._runs, len(feed.tokens))
+
+    def withdraw(self, feeds: Sequence[Feed]) -> None:
+        """Give back what was reserved, as far as it was."""
+        for feed in feeds:
+            self.pool.shrink(feed.block._runs, len(feed.block))
+
+    def commit(self, feeds: Sequence[Feed]) -> None:
+        """Let the blocks grow: their new keys and values are there."""
+        for feed in feeds:
+            feed.block._tokens += feed.tokens
+
+    # -- blocks
+
+    def block(self, name: str) -> CacheBlock:
+        """Return a new empty block."""
+        block = CacheBlock(name)
+        self.blocks[id(block)] = block
+        return block
+
+    def move(self, source: CacheBlock, target: CacheBlock) -> None:
+        """Append all entries of source to target, and empty source; see :meth:`Engine.move`."""
+        count, offset = len(source), len(target)
+        if not count:
+            return
+        angles = self._angles(torch.full((count,), offset, device=self._device))
+        try:
+            self.pool.extend(target._runs, count)
+        except CacheFullError:
+            self._copy(source._runs, 0, source._runs, 0, count, angles)
+            target._runs += source._runs
+            source._runs = []
+        else:
+            try:
+                self._copy(source._runs, 0, target._runs, offset, count, angles)
+            except BaseException:
+                self.pool.shrink(target._runs, offset)
+                raise
+            self.pool.shrink(source._runs, 0)
+        target._tokens += source._tokens
+        source._tokens = []
+
+    def fork(self, block: CacheBlock, name: str) -> CacheBlock:
+        """Return a new block with a copy of the entries.
+
+        Raises:
+            CacheFullError: the budget has no room for the copy.
+        """
+        twin = self.block(name)
+        try:
+            self.pool.extend(twin._runs, len(block))
+            self._copy(block._runs, 0, twin._runs, 0, len(block), None)
+        except BaseException:
+            self.free(twin)
+            raise
+        twin._tokens = list(block._tokens)
+        return twin
+
+    def truncate(self, block: CacheBlock, length: int) -> None:
+        """Drop the entries beyond the first ``length``."""
+        self.pool.shrink(block._runs, length)
+        del block._tokens[length:]
+
+    def free(self, block: CacheBlock) -> None:
+        """Give back the memory of a block, which lives no longer."""
+        self.pool.shrink(block._runs, 0)
+        block._tokens = []
+        block._alive = False
+        del self.blocks[id(block)]
+
+    def clear(self) -> None:
+        """Let no block live, and keep no memory."""
+        for block in self.blocks.values():
+            block._alive = False
+            block._runs = []
+        self.blocks.clear()
+        self.pool = Pool(self.pool.shapes, self.pool.max_tokens)
+
+    # -- keys and values
+
+    def _copy(
+        self,
+        source: Sequence[Run],
+        source_from: int,
+        target: Sequence[Run],
+        target_from: int,
+        count: int,
+        angles: dict[tuple[Rope, torch.device], Angles] | None,
+    ) -> None:
+        """Copy entries between runs, turning their keys; source and target may be the same.
+
+        All is computed before anything is written, so that a failure changes nothing.
+        """
+        done = 0
+        writes: list[tuple[Tensor, Tensor]] = []
+        with torch.no_grad():
+            while done < count:
+                here = pieces(source, source_from + done, source_from + count)[0]
+                there = pieces(target, target_from + done, target_from + count)[0]
+                size = min(here[2] - here[1], there[2] - there[1])
+                part = slice(done, done + size)
+                take, give = slice(here[1], here[1] + size), slice(there[1], there[1] + size)
+                for layer, how in enumerate(self._layers):
+                    keys = here[0].keys[layer][:, take]
+                    if angles and how.rope is not None:
+                        cos, sin = angles[how.rope, keys.device]
+                        keys = how.rope.turn(keys, (cos[part], sin[part]))
+                    writes.append((there[0].keys[layer][:, give], keys))
+                    values = here[0].values[layer][:, take]
+                    writes.append((there[0].values[layer][:, give], values))
+                done += size
+            for to, states in writes:
+                to.copy_(states)
+
+    def _angles(self, offsets: Tensor) -> dict[tuple[Rope, torch.device], Angles]:
+        """Return the angles of each rope, on each device that has layers with it."""
+        places = {(how.rope, how.shape.device) for how in self._layers if how.rope}
+        with torch.no_grad():
+            angles = {rope: rope.table.angles(offsets) for rope, _ in places}
+            return {(rope, place): to_device(angles[rope], place) for rope, place in places}
+
+
+def _budget(
+    shapes: Sequence[LayerShape], max_tokens: int | None, max_bytes: int | None
+) -> int | None:
+    for name, value in (("max_tokens", max_tokens), ("max_bytes", max_bytes)):
+        if value is not None and value < 1:
+            raise ConfigError(f"{name} is {value}, but a cache needs at least 1.")
+    budgets = [] if max_tokens is None else [max_tokens]
+    if max_bytes is not None:
+        per_token = sum(shape.bytes_per_token for shape in shapes)
+        if max_bytes < per_token:
+            raise ConfigError(
+                f"max_bytes is {max_bytes}, but one token of this model takes {per_token} bytes."
+            )
+        budgets.append(max_bytes // per_token)
+    return min(budgets) if budgets else None

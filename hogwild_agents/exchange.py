@@ -1,0 +1,129 @@
+"""Exchange: what happens in a run goes out to everybody; what the policies ask for comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from hogwild_agents import events as ev
+from hogwild_agents.actions import Action
+from hogwild_agents.checks import Situation, fault
+from hogwild_agents.clock import Clock
+from hogwild_agents.ending import Ending
+from hogwild_agents.errors import PolicyError, UsageError
+from hogwild_agents.panel import Panel, Proposal
+from hogwild_agents.record import Record
+
+if TYPE_CHECKING:
+    from hogwild_agents.desk import Desk
+
+
+class Exchange:
+    """Tells the events of one run, and takes the actions that answer them.
+
+    Args:
+        panel: the run's policies.
+        record: where events go besides.
+        ending: what ends the run.
+        clock: its time.
+        situation: returns what actions are checked against.
+        take: lets an action take effect; returns what is to be told of it.
+    """
+
+    def __init__(
+        self,
+        panel: Panel,
+        record: Record,
+        ending: Ending,
+        clock: Clock,
+        situation: Callable[[], Situation],
+        take: Callable[[Action], Sequence[ev.Event]],
+    ) -> None:
+        self._panel = panel
+        self._record = record
+        self._ending = ending
+        self._clock = clock
+        self._situation = situation
+        self._take = take
+        self._dismissed: list[Desk] = []
+        self._heard: list[ev.Event] = []  # from outside, since the last tick
+
+    async def emit(self, *events: ev.Event) -> None:
+        """Tell events to everybody, then take what the policies ask for, in their order.
+
+        All are told before the first policy is asked: what was written is on record, even if
+        whoever wrote it is cancelled while a policy thinks.
+
+        Raises:
+            PolicyError: a controller raised, or asked for what cannot be; the run has failed.
+        """
+        for event in events:
+            self._record.tell(event)
+        await self._consult(*events)
+
+    def tell(self, event: ev.Event) -> None:
+        """Tell an event to those who only listen."""
+        self._record.tell(event)
+
+    def hear(self, *events: ev.Event) -> None:
+        """Tell what has happened from outside; the policies are asked by :meth:`catch_up`."""
+        for event in events:
+            self._record.tell(event)
+        self._heard += events
+
+    async def catch_up(self) -> None:
+        """Ask the policies about what has happened from outside since this was last called.
+
+        Raises:
+            PolicyError: see :meth:`emit`.
+        """
+        heard, self._heard = self._heard, []
+        await self._consult(*heard)
+
+    def act(self, action: Action, source: str) -> None:
+        """Take an action that somebody outside asks for.
+
+        Raises:
+            UsageError: it cannot be taken.
+        """
+        wrong = fault(action, None, self._situation())
+        if wrong:
+            raise UsageError(f"{source} {wrong}.")
+        self.hear(ev.ActionTaken(policy=source, action=action, tick=self._clock.ticks))
+        self.hear(*self._take(action))
+        self._let_go()
+
+    def dismiss(self, desk: Desk) -> None:
+        """Cancel a worker, once all that is to be told of this moment is told."""
+        if not desk.left:
+            self._dismissed.append(desk)
+
+    async def _consult(self, *events: ev.Event) -> None:
+        try:
+            for event in events:
+                for proposal in await self._panel.consult(event, self._clock.ticks):
+                    await self._accept(proposal, event)
+        except PolicyError as error:
+            self._ending.fail(error)
+            raise
+        finally:
+            self._let_go()
+
+    async def _accept(self, proposal: Proposal, event: ev.Event) -> None:
+        wrong = fault(proposal.action, event, self._situation())
+        if wrong:
+            raise PolicyError(f"{proposal.source} ({type(proposal.action).__name__}) {wrong}.")
+        if self._ending.outcome is not None:
+            return  # the run is ending already
+        action, tick = proposal.action, self._clock.ticks
+        taken = ev.ActionTaken(policy=proposal.policy, action=action, tick=tick)
+        self._record.tell(taken)
+        joined = self._take(action)
+        await self._panel.consult(taken, tick)
+        if joined:
+            await self.emit(*joined)
+
+    def _let_go(self) -> None:
+        dismissed, self._dismissed = self._dismissed, []
+        for desk in dismissed:
+            desk.scope.cancel()

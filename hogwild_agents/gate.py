@@ -1,0 +1,118 @@
+"""Gate: between two ticks of a run. Who may go on, who waits, and whether it is enough."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from anyio.lowlevel import checkpoint_if_cancelled
+
+from hogwild_agents import events as ev
+from hogwild_agents.clock import Clock
+from hogwild_agents.ending import Ending
+from hogwild_agents.errors import ClosedError
+from hogwild_agents.exchange import Exchange
+from hogwild_agents.record import Record
+
+if TYPE_CHECKING:
+    from hogwild_agents.desk import Desk
+
+
+class Gate:
+    """Lets the workers of one run go on from tick to tick, until a limit is reached.
+
+    Args:
+        desks: the workers' desks by name; who joins is added to them.
+        clock: the run's time.
+        ending: what ends the run.
+        exchange: where the end of a tick is told.
+        record: rings with every event.
+        thinks: tells whether the thinking is under way.
+    """
+
+    def __init__(
+        self,
+        desks: Mapping[str, Desk],
+        clock: Clock,
+        ending: Ending,
+        exchange: Exchange,
+        record: Record,
+        thinks: Callable[[], bool],
+    ) -> None:
+        self._desks = desks
+        self._clock = clock
+        self._ending = ending
+        self._exchange = exchange
+        self._record = record
+        self._thinks = thinks
+
+    @property
+    def sampled(self) -> int:
+        """How many tokens all workers have sampled so far."""
+        return sum(desk.draft.sampled for desk in self._desks.values())
+
+    async def admit(self, desk: Desk) -> None:
+        """Let a worker go on to its next tick, unless a limit ends the thinking.
+
+        Raises:
+            ClosedError: the thinking is over, and yet the worker has not been cancelled, because
+                it has shielded itself.
+        """
+        await self.handled(desk)
+        while True:
+            limit = self._clock.limit(self.sampled)
+            if limit is not None:
+                self._ending.reach(limit)
+            if self._ending.limit is not None:
+                with desk.parked():
+                    await self._ending.wait()
+            if self._ending.over:
+                await checkpoint_if_cancelled()
+                raise ClosedError(f"The thinking is over: {desk.name} can write nothing any more.")
+            if not desk.held:
+                return
+            await desk.until_resumed()
+
+    async def handled(self, desk: Desk) -> None:
+        """Note that a worker has handled its part of the last tick; the last one ends the tick."""
+        self._clock.settle(desk.name)
+        if self._clock.turn():
+            await self._exchange.catch_up()
+            await self._exchange.emit(
+                ev.TickEnded(
+                    tick=self._clock.ticks, seconds=self._clock.seconds, tokens=self.sampled
+                )
+            )
+        self.end_if_enough()
+
+    def settle(self, desk: Desk) -> None:
+        """Note that nobody has to wait for a worker, where no event can be told."""
+        self._clock.settle(desk.name)
+        self.end_if_enough()
+
+    async def change(self, desk: Desk) -> None:
+        """Wait for the next event.
+
+        Raises:
+            ClosedError: the thinking is over, and yet the worker has not been cancelled, because
+                it has shielded itself.
+        """
+        if self._thinks():
+            await self._record.told.wait()
+        if not self._thinks():
+            await checkpoint_if_cancelled()
+            raise ClosedError(f"The thinking is over: {desk.name} waits for nothing any more.")
+
+    def waiting(self) -> None:
+        """End the thinking if all workers who are left wait for each other, or to be resumed."""
+        there = [desk for desk in self._desks.values() if not desk.left]
+        if any(desk.woken for desk in there):
+            self._record.told.ring()  # what it waits for came without an event
+        if there and all(desk.waits for desk in there):
+            self._ending.reach("parked")
+            self.end_if_enough()
+
+    def end_if_enough(self) -> None:
+        """End the thinking if a limit is reached, once all have handled their last tokens."""
+        if self._ending.limit is not None and self._clock.quiet:
+            self._ending.now()
