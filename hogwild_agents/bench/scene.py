@@ -81,6 +81,7 @@ class Scene:
         self.pool = Pool(self.adapter.shapes, None)
         shared = self._block("shared", case.shared)
         own = [self._block(f"own {number}", case.own) for number in range(case.workers)]
+        self.blocks = [shared, *own] if case.shared else own
         self.feeds = []
         for number, block in enumerate(own):
             others = [other for other in own if other is not block]
@@ -130,9 +131,11 @@ class Scene:
         twin = Scene(replace(self.case, dtype=torch.float32, layers=1), self.device)
         while len(twin.feeds[0].block) < len(self.feeds[0].block):
             twin.next_tick()
-        for mine, theirs in zip(self.pool.slabs, twin.pool.slabs, strict=True):
-            theirs.keys[0].copy_(mine.keys[0])
-            theirs.values[0].copy_(mine.values[0])
+        for mine, theirs in zip(self.blocks, twin.blocks, strict=True):
+            for to, source in zip(_first_layer(theirs), _first_layer(mine), strict=True):
+                sizes = [piece.shape[1] for piece in to]  # perhaps others than here
+                for piece, numbers in zip(to, torch.cat(source, 1).split(sizes, 1), strict=True):
+                    piece.copy_(numbers)
         twin.query, twin.key, twin.value = (
             states.float() for states in (self.query, self.key, self.value)
         )
@@ -168,6 +171,13 @@ class Scene:
     def _normal(self, *shape: int) -> Tensor:
         numbers = torch.empty(shape, dtype=self.case.dtype, device=self.device)
         return numbers.normal_(generator=self._random)
+
+
+def _first_layer(block: CacheBlock) -> tuple[list[Tensor], list[Tensor]]:
+    """Return the keys and the values of a block, each piece by piece, [kv_heads, slots, dim]."""
+    found = [(run.slab, slice(run.start, run.stop)) for run in block._runs]
+    keys = [slab.keys[0][:, slots] for slab, slots in found]
+    return keys, [slab.values[0][:, slots] for slab, slots in found]
 
 
 class _Rotary(nn.Module):

@@ -221,7 +221,7 @@ def hogwild_merge(
     end = tl.load(ends + token + 1)
     if SINKS:  # takes its share of the softmax and gives nothing
         top = tl.load(sinks + head).to(tl.float32)
-        total = top * 0.0 + 1.0
+        total = tl.full([], 1.0, tl.float32)
     else:
         top = tl.full([], float("-inf"), tl.float32)
         total = tl.full([], 0.0, tl.float32)

@@ -38,7 +38,7 @@ def follow_the_oracle(family: str) -> float:
     """
     tokens = Tokens(5)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pool, "FIRST_SLAB", 6)
+        patch.setattr(pool, "first_slab", lambda shapes: 6)
         patch.setattr(engine_module, "build_plan", partial(build_plan, tuning=lambda shape: SMALL))
         engine = Engine(EVERY[family].build(), verify=False, **EVERY[family].engine)
         with engine, Twin(engine, oracle_of(family)) as twin:
@@ -106,7 +106,7 @@ def equal_torch() -> None:
 @given(case=drawn_cases(), tuning=DRAWN_TUNINGS, slab=st.sampled_from([5, 4096]))
 def _equals_torch(case: Case, tuning: Tuning, slab: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pool, "FIRST_SLAB", slab)
+        patch.setattr(pool, "first_slab", lambda shapes: slab)
         scene = Scene(case, CPU)
         found = Launches(scene, tuning).run()
         expected = scene.precise().by_torch()

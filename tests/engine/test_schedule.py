@@ -65,7 +65,7 @@ def table(schedule: Schedule, place: tuple[int, int], width: int) -> list[list[i
 def test_each_token_reads_each_slot_of_its_view_once(
     case: Case, tuning: Tuning, first_slab: int
 ) -> None:
-    with patch.object(pool, "FIRST_SLAB", first_slab):
+    with patch.object(pool, "first_slab", lambda shapes: first_slab):
         scene = Scene(case, CPU)
     schedule, layout = laid_out(scene, tuning)
     items, rows = table(schedule, layout.items, 8), table(schedule, layout.rows, 4)
