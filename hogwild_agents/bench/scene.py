@@ -134,8 +134,9 @@ class Scene:
         for mine, theirs in zip(self.blocks, twin.blocks, strict=True):
             for to, source in zip(_first_layer(theirs), _first_layer(mine), strict=True):
                 sizes = [piece.shape[1] for piece in to]  # perhaps others than here
-                for piece, numbers in zip(to, torch.cat(source, 1).split(sizes, 1), strict=True):
-                    piece.copy_(numbers)
+                numbers = torch.split(torch.cat(source, 1), sizes, 1)
+                for piece, part in zip(to, numbers, strict=True):
+                    piece.copy_(part)
         twin.query, twin.key, twin.value = (
             states.float() for states in (self.query, self.key, self.value)
         )
