@@ -1,14 +1,16 @@
 """The console entry: options and exit codes. What is heavy is imported inside the commands.
 
 Exit codes: 0 for an answer, 1 for a run that ended in order without one, 2 for what cannot be
-done (one sentence on stderr), 130 after Ctrl-C.
+done (one sentence on stderr), 130 after Ctrl-C, 141 if nobody reads what is written.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,6 +22,7 @@ from hogwild_agents.errors import ConfigError, HogwildError, ProblemError
 
 FAILED = 2
 INTERRUPTED = 130
+NOBODY_READS = 141
 EVAL_BUDGET = 512
 
 app = typer.Typer(
@@ -48,18 +51,52 @@ def call(arguments: list[str]) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
     try:
-        return int(app(arguments, prog_name="hogwild", standalone_mode=False) or 0)
+        code = _invoke(arguments)
+        sys.stdout.flush()
+        return code
     except HogwildError as error:
         return _fail(str(error))
     except (KeyboardInterrupt, typer.Abort):
         print("hogwild: interrupted before there was anything to keep.", file=sys.stderr)
         return INTERRUPTED
     except Exception as error:
+        unwritten = _unwritten(error)
+        if unwritten is not None:
+            return _forsake(unwritten)
         # What is wrong with an option is told by click, or by typer's copy of it.
         if not hasattr(error, "format_message"):
             raise
         message = str(error.format_message()).strip()
         return _fail(_usage_error(error, message)) if message else FAILED
+
+
+def _invoke(arguments: list[str]) -> int:
+    """Run the command without typer's own answers to Ctrl-C and to a pipe that nobody reads."""
+    command = typer.main.get_command(app)
+    try:
+        with command.make_context("hogwild", list(arguments)) as context:
+            return int(command.invoke(context) or 0)
+    except typer.Exit as end:
+        return end.exit_code
+
+
+def _unwritten(error: Exception) -> OSError | None:
+    """Return the error of a stream that takes no more; unlike a file's, it names nothing."""
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error if isinstance(error, OSError) and error.filename is None else None
+
+
+def _forsake(error: OSError) -> int:
+    """Give up the standard output, on which nothing can be written; return the exit code."""
+    with suppress(OSError, ValueError):  # what is still in its buffer would raise once more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if isinstance(error, BrokenPipeError):
+        return NOBODY_READS
+    return _fail(
+        f"The output cannot be written ({error.strerror or error}): make room, or write it "
+        "elsewhere."
+    )
 
 
 def _fail(sentence: str) -> int:

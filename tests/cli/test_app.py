@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -55,7 +56,9 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["run", "--save", "no/where.jsonl", "x"], "The transcript's file 'no/where.jsonl' is in"),
         (["run", "--save", ".", "x"], "The transcript's file '.' is a folder: name another one."),
         (["run", " \n "], "The problem is empty: give the team something to solve."),
-        (["run", "--model", "./no-such-folder"], "There is no problem for './no-such-folder': "),
+        (["run", "--model", "./no-such-folder"], "There is no model folder './no-such-folder'"),
+        (["run", "--model", "bundle"], "There is no model 'bundle': did you mean 'bundled'?"),
+        (["run", "--model", "Qwen/Qwen3-8B"], "There is no problem for 'Qwen/Qwen3-8B': give one"),
         (
             ["run", "--model", "./no-such-folder", "x"],
             "There is no model folder './no-such-folder'",
@@ -78,7 +81,8 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["eval", "--workers", "two"], "--workers cannot be 'two': write different numbers from"),
         (["eval", "--seeds", "-1"], "--seeds cannot be '-1': write different numbers from 0 on"),
         (["eval", "--layout", "mesh"], "--layout cannot be 'mesh': it should be 'combined'"),
-        (["eval", "--model", "./no-such-folder"], "There are no problems for './no-such-folder'"),
+        (["eval", "--model", "./no-such-folder"], "There is no model folder './no-such-folder'"),
+        (["eval", "--model", "Qwen/Qwen3-8B"], "There are no problems for 'Qwen/Qwen3-8B'"),
         (["eval", "--file", "no.jsonl"], "The problems in 'no.jsonl' cannot be read"),
     ],
 )
@@ -107,6 +111,37 @@ def test_problem_that_is_no_text(tmp_path: Path, capsys: pytest.CaptureFixture[s
     path = tmp_path / "problem.txt"
     path.write_bytes(b"\xff\xfe\x00")
     assert "is no UTF-8 text" in refused(["run", "--file", str(path)], capsys)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is full")
+@pytest.mark.parametrize("arguments", [["policies"], ["run", "--quiet"], ["run", "--plain"]])
+def test_output_that_cannot_be_written_is_one_sentence(arguments: list[str]) -> None:
+    code, err = ended(arguments, "/dev/full")
+    assert code == 2
+    assert err == (
+        "hogwild: The output cannot be written (No space left on device): make room, or write it "
+        "elsewhere.\n"
+    )
+
+
+@pytest.mark.parametrize("arguments", [["policies"], ["run", "--json"], ["run", "--plain"]])
+def test_a_pipe_that_nobody_reads_is_no_fault(arguments: list[str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    assert ended(arguments, writer) == (141, "")
+
+
+def ended(arguments: list[str], out: str | int) -> tuple[int, str]:
+    """Run a command that writes to a file; return its exit code and what it says on stderr."""
+    with open(out, "w") as stream:
+        done = subprocess.run(
+            [sys.executable, "-m", "hogwild_agents.cli", *arguments],
+            stdout=stream,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    return done.returncode, done.stderr
 
 
 def test_help_names_all_layouts(capsys: pytest.CaptureFixture[str]) -> None:

@@ -94,6 +94,7 @@ def test_ctrl_c_while_loading(tmp_path: Path) -> None:
         terminal.press_ctrl_c()
         assert terminal.finish() == 130
     assert "Traceback" not in terminal.text
+    assert "hogwild: interrupted before there was anything to keep.\n" in terminal.text
     assert terminal.is_given_back
     assert not (tmp_path / "run.jsonl").exists()
 
