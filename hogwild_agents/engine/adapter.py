@@ -59,6 +59,7 @@ class LayerAdapter:
     """How one layer attends.
 
     Attributes:
+        heads: how many there are of queries.
         shape: what it stores per token.
         rope: how queries and keys turn; None for a layer without RoPE.
         reach: how far back a query sees, in view positions.
@@ -67,6 +68,7 @@ class LayerAdapter:
         scale: a factor on the queries by position.
     """
 
+    heads: int
     shape: LayerShape
     rope: Rope | None
     reach: Reach

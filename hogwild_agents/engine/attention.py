@@ -7,7 +7,7 @@ is called with ``plan=...``; the keyword travels through the model's layers to t
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,11 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from hogwild_agents.engine.adapter import Adapter
 from hogwild_agents.engine.plan import Plan
 from hogwild_agents.engine.reach import MaskRule
+from hogwild_agents.engine.schedule import Schedule
 from hogwild_agents.errors import LentModelError
+
+if TYPE_CHECKING:
+    from hogwild_agents.engine.scheduled import ScheduledTick
 
 NAME = "hogwild"
 """The name under which transformers finds this attention."""
@@ -67,6 +71,7 @@ class TickAttention:
         self._plan = plan
         self._adapter = adapter
         self._placed = {plan.position_ids.device: plan}  # moved once for each device, not layer
+        self._scheduled: dict[torch.device, ScheduledTick] = {}  # likewise
 
     def attend(
         self,
@@ -81,11 +86,14 @@ class TickAttention:
         plan = self._plan_on(query.device)
         index = int(layer.layer_idx)  # type: ignore[arg-type]
         how = self._adapter.layers[index]
-        reading = plan.readings[how.reach]
         factor = query.shape[-1] ** -0.5 if scaling is None else scaling
         queries, keys, values = query[0], key[0], value[0]  # [heads or kv_heads, T, dim]
         if how.scale is not None:
             queries = _scaled(queries, plan.corrections[how.scale])
+        if plan.schedule is not None and index in plan.schedule.kinds:
+            tick = self._scheduled_on(query.device, plan.schedule)
+            return tick.attend(index, queries, keys, values, factor)[None]
+        reading = plan.readings[how.reach]
         for write in plan.writes:
             write.store(index, keys, values)
         rows = queries.index_select(1, reading.query_rows)  # [heads, R, key_dim]
@@ -129,6 +137,14 @@ class TickAttention:
         if device not in self._placed:
             self._placed[device] = self._plan.on(device)
         return self._placed[device]
+
+    def _scheduled_on(self, device: torch.device, schedule: Schedule) -> ScheduledTick:
+        if device not in self._scheduled:
+            from hogwild_agents.engine.scheduled import ScheduledTick  # imports triton
+
+            home = self._plan.position_ids.device
+            self._scheduled[device] = ScheduledTick(schedule, self._adapter, device, home)
+        return self._scheduled[device]
 
 
 def _scaled(queries: Tensor, factors: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ that see differently far have readings of their own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from operator import index
 
@@ -18,9 +18,18 @@ from torch import Tensor
 
 from hogwild_agents.engine.adapter import Adapter, QueryScale
 from hogwild_agents.engine.block import BlockSlice, CacheBlock, ViewEntry
-from hogwild_agents.engine.pool import Pool, Slab, pieces
+from hogwild_agents.engine.pool import LayerShape, Pool, Slab, pieces
 from hogwild_agents.engine.reach import Reach
 from hogwild_agents.engine.rope import Angles, Rope, to_device
+from hogwild_agents.engine.schedule import (
+    Part,
+    Row,
+    Schedule,
+    Tuning,
+    lay_out,
+    parts_of,
+    tuning_of,
+)
 from hogwild_agents.errors import FeedError
 
 
@@ -160,6 +169,8 @@ class Plan:
         readings: how layers read, by their reach.
         angles: by how much the rows of a reading turn further, by reach and rope.
         corrections: [T] factors on queries, by how they are scaled.
+        schedule: for the layers that are left to the kernel, if there are any. If all are,
+            ``writes``, ``readings`` and ``angles`` are empty.
     """
 
     input_ids: Tensor
@@ -170,6 +181,7 @@ class Plan:
     readings: dict[Reach, Reading]
     angles: dict[tuple[Reach, Rope], Angles]
     corrections: dict[QueryScale, Tensor]
+    schedule: Schedule | None = None
 
     def on(self, device: torch.device) -> Plan:
         """Return what the layers on a device need, there; the model's own inputs stay."""
@@ -207,32 +219,51 @@ _Span = tuple[CacheBlock, int, int, int]
 """A view entry: its block, its range (low, high), the view position of the block's entry 0."""
 
 
-def build_plan(feeds: Sequence[Feed], adapter: Adapter, pool: Pool, device: torch.device) -> Plan:
+def build_plan(
+    feeds: Sequence[Feed],
+    adapter: Adapter,
+    pool: Pool,
+    device: torch.device,
+    tuning: Callable[[LayerShape], Tuning | None] = tuning_of,
+) -> Plan:
     """Work out one tick.
 
     The feeds were checked, and their blocks own the slots of the new tokens already (lengths do
     not count them yet).
+
+    Args:
+        feeds: of the tick.
+        adapter: the model's layers.
+        pool: where the blocks lie.
+        device: where the model takes token ids.
+        tuning: which layers are left to the kernel, and how work is cut for them.
     """
     fresh = {id(feed.block): len(feed.tokens) for feed in feeds}
     packed = _pack(feeds, fresh)
     positions = torch.tensor(packed.positions, device=device)
     view_positions = torch.tensor(packed.view_positions, device=device)
-    readings = {reach: _reading(packed, fresh, reach, device) for reach in adapter.reaches}
+    cuts = {index: tuning(how.shape) for index, how in enumerate(adapter.layers)}
+    left = {index: cut for index, cut in cuts.items() if cut is not None}
+    by_torch = len(left) < len(adapter.layers)
+    readings = {
+        reach: _reading(packed, fresh, reach, device) for reach in adapter.reaches if by_torch
+    }
     return Plan(
         input_ids=torch.tensor([packed.ids], device=device),
         position_ids=positions[None],
         view_positions=view_positions,
         last=torch.tensor(packed.last, device=device),
-        writes=_writes(feeds, pool, device),
+        writes=_writes(feeds, pool, device) if by_torch else [],
         readings=readings,
         angles={
             (reach, rope): rope.table.angles(readings[reach].offsets)
             for reach, rope in adapter.readings
-            if rope is not None
+            if rope is not None and by_torch
         },
         corrections={
             scale: scale.correction(view_positions, positions) for scale in adapter.scales
         },
+        schedule=_schedule(feeds, packed, fresh, left, adapter, pool) if left else None,
     )
 
 
@@ -389,6 +420,49 @@ def _own_mask(
     first = torch.tensor([lowest[row] for row in rows], device=device)
     hidden = (places[None] > places[:, None]) | (places[None] < first[:, None])
     return torch.zeros(hidden.shape, device=device).masked_fill(hidden, float("-inf"))
+
+
+def _schedule(
+    feeds: Sequence[Feed],
+    packed: _Packed,
+    fresh: dict[int, int],
+    layers: Mapping[int, Tuning],
+    adapter: Adapter,
+    pool: Pool,
+) -> Schedule:
+    """Lay out the tick for the kernel."""
+    slots: list[tuple[Slab, int]] = []
+    for feed in feeds:
+        length = len(feed.block)
+        for slab, start, stop in pieces(feed.block._runs, length, length + len(feed.tokens)):
+            slots += [(slab, slot) for slot in range(start, stop)]
+    reaches = dict.fromkeys(adapter.layers[index].reach for index in layers)
+    parts = {reach: _parts(packed, fresh, reach) for reach in reaches}
+    return lay_out(layers, adapter, parts, slots, pool.slabs)
+
+
+def _parts(packed: _Packed, fresh: dict[int, int], reach: Reach) -> list[Part]:
+    """Return what is read, and by which rows; of a feed's own new tokens each up to itself."""
+    readers: dict[tuple[int, int, int], _Readers] = {}
+    parts: list[Part] = []
+    blocks: dict[int, CacheBlock] = {}
+    lowest = [reach.lowest(position) for position in packed.view_positions]
+    for spans, rows in zip(packed.spans, packed.rows, strict=True):
+        blocks |= {id(span[0]): span[0] for span in spans}
+        _add_readers(readers, spans, rows, fresh, lowest)
+        block, low, high, origin = spans[-1]
+        if len(rows) > 1:
+            cut = max(low, high - len(rows))
+            own = [
+                Row(row, 0, max(cut, lowest[row] - origin), high - len(rows) + number)
+                for number, row in enumerate(rows)
+            ]
+            parts += parts_of(pieces(block._runs, cut, high), cut, own)
+    for (name, low, high), who in readers.items():
+        found = zip(who.tokens, who.offsets, who.firsts, strict=True)
+        reading = [Row(token, offset, first, high - 1) for token, offset, first in found]
+        parts += parts_of(pieces(blocks[name]._runs, low, high), low, reading)
+    return parts
 
 
 def _writes(feeds: Sequence[Feed], pool: Pool, device: torch.device) -> list[Write]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -75,6 +76,12 @@ class Slab:
         self.gaps: list[list[int]] = [[0, size]]  # sorted, disjoint, never adjacent
         self.keys = [_empty(shape, size, shape.key_dim) for shape in shapes]
         self.values = [_empty(shape, size, shape.value_dim) for shape in shapes]
+
+    @cached_property
+    def addresses(self) -> Tensor:
+        """Where the keys and the values of each layer begin, [layers, 2] int64 on the host."""
+        pairs = zip(self.keys, self.values, strict=True)
+        return torch.tensor([[keys.data_ptr(), values.data_ptr()] for keys, values in pairs])
 
     def free_after(self, slot: int) -> int:
         """Return how many free slots begin exactly at ``slot``."""

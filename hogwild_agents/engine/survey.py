@@ -130,6 +130,7 @@ def _layer(model: Any, seen: _Seen, rope: Rope | None, reach: Reach) -> LayerAda
     sinks = seen.options.get("s_aux", seen.options.get("sinks"))
     cap = seen.options.get("softcap")
     return LayerAdapter(
+        heads=seen.query.shape[1],
         shape=LayerShape(key.shape[1], key.shape[3], value.shape[3], key.dtype, key.device),
         rope=rope,
         reach=reach,

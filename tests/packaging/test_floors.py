@@ -20,6 +20,7 @@ ENGINE = f"{PACKAGE}.engine"
 FACES = tuple(f"{PACKAGE}.{name}" for name in ("__main__", "bench", "cli", "testing"))
 PLUGINS = (f"{PACKAGE}.policies", f"{PACKAGE}.prompts")
 TENSORS = {"torch", "transformers"}
+KERNEL = tuple(f"{ENGINE}.{name}" for name in ("kernel", "scheduled"))
 # The runtime's only doors to torch and transformers; the others see tensors at most as a type.
 MAY_LOAD_TENSORS = tuple(
     f"{PACKAGE}.{name}"
@@ -58,6 +59,8 @@ def allowed(module: str, found: Import) -> bool:
         case "engine":
             if ours:
                 return found.inside(ERRORS, ENGINE)
+            if found.top == "triton":
+                return module in KERNEL
             return found.top in {*TENSORS, *sys.stdlib_module_names}
         case "runtime":
             if found.top in TENSORS:
@@ -88,6 +91,7 @@ def test_every_floor_has_modules() -> None:
         ("hogwild_agents.errors", "from hogwild_agents import Engine"),
         ("hogwild_agents.engine.pool", "import anyio"),
         ("hogwild_agents.engine.pool", "import hogwild_agents.text"),
+        ("hogwild_agents.engine.pool", "import triton"),
         ("hogwild_agents.engine.pool", "from .. import text"),
         ("hogwild_agents.engine.pool", "from ..text import TextStream"),
         ("hogwild_agents.engine.pool", "def f():\n    from hogwild_agents import Team"),

@@ -21,7 +21,10 @@ def run(code: str, cwd: Path) -> str:
 
 
 def test_engine_needs_torch_and_transformers_only(tmp_path: Path) -> None:
-    code = "from hogwild_agents import Engine, Feed\nprint(Engine.__name__, Feed.__name__)"
+    code = (
+        "sys.modules['triton'] = None\n"
+        "from hogwild_agents import Engine, Feed\nprint(Engine.__name__, Feed.__name__)"
+    )
     assert run(REFUSE + code, tmp_path) == "Engine Feed"
 
 

@@ -1,0 +1,286 @@
+"""Scheduled: a tick's schedule on one device, and the launches of a layer's attention there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+import triton.language as tl
+from torch import Tensor
+
+from hogwild_agents.engine import kernel
+from hogwild_agents.engine.adapter import Adapter, LayerAdapter
+from hogwild_agents.engine.pool import LayerShape
+from hogwild_agents.engine.rope import Angles, Rope, to_device
+from hogwild_agents.engine.schedule import (
+    Kind,
+    Layout,
+    Schedule,
+    Tile,
+    power_of_two,
+)
+
+_PRECISION = "ieee" if torch.version.hip else "tf32x3"
+"""Of products in float32: as exact as float32; "ieee" needs more registers than there are."""
+_TYPES = {torch.float32: tl.float32, torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}
+_UNTURNED: dict[str, Any] = {"ROPE_START": 0, "PAIRS": 0, "NEIGHBOURS": False}
+
+
+@dataclass(frozen=True)
+class _Tables:
+    """The tables of a layout on the device; see :class:`Layout`."""
+
+    items: Tensor
+    item_ends: Tensor
+    rows: Tensor
+    partials: Tensor
+    partial_ends: Tensor
+
+    @classmethod
+    def of(cls, layout: Layout, table: Tensor) -> _Tables:
+        """Return views of the one tensor in which they all lie."""
+        places = (getattr(layout, field.name) for field in fields(cls))
+        return cls(*(table[start:stop] for start, stop in places))
+
+
+class ScheduledTick:
+    """What the layers on one device need of a schedule, and the launches.
+
+    Args:
+        schedule: the tick.
+        adapter: the layers.
+        device: where this is for.
+        home: where rotary tables are asked for angles.
+    """
+
+    def __init__(
+        self, schedule: Schedule, adapter: Adapter, device: torch.device, home: torch.device
+    ) -> None:
+        self._adapter, self._device, self._home = adapter, device, home
+        self._schedule = schedule
+        self._table = _moved(schedule.table, device)
+        self._slots = self._table[slice(*schedule.slots)]
+        self._addresses = self._table[slice(*schedule.addresses)].view(len(adapter.layers), -1)
+        self._tables = {
+            kind: _Tables.of(layout, self._table) for kind, layout in schedule.layouts.items()
+        }
+        self._angles = {rope: self._turns(rope) for rope in self._ropes()}
+        kinds = schedule.kinds
+        rows = [(how, how.heads * self._room(kinds[index])) for index, how in self._layers()]
+        results = max(count for _, count in rows)
+        numbers = max(count * how.shape.value_dim for how, count in rows)
+        self._lses = torch.empty(results, dtype=torch.float32, device=device)
+        self._outs = torch.empty(numbers, dtype=torch.float32, device=device)
+
+    def refill(self, schedule: Schedule) -> bool:
+        """Take over another tick in place, so that the same launches serve it.
+
+        Returns:
+            False if its sections do not lie where this one's do; nothing has changed then.
+        """
+        if not self._schedule.fits(schedule):
+            return False
+        self._schedule = schedule
+        self._table.copy_(_pinned(schedule.table, self._device), non_blocking=True)
+        for rope, angles in self._angles.items():
+            for mine, new in zip(angles, self._turns(rope), strict=True):
+                mine.copy_(new)
+        return True
+
+    def attend(
+        self, index: int, queries: Tensor, keys: Tensor, values: Tensor, scale: float
+    ) -> Tensor:
+        """Store the new keys and values of a layer, and attend.
+
+        Args:
+            index: of the layer.
+            queries: [heads, T, key_dim], rotated to block-local positions.
+            keys: [kv_heads, T, key_dim], likewise.
+            values: [kv_heads, T, value_dim].
+            scale: factor of the scores.
+
+        Returns:
+            [T, heads, value_dim] in the dtype of the queries.
+        """
+        how, kind = self._adapter.layers[index], self._schedule.kinds[index]
+        addresses = self._addresses[index]
+        with torch.cuda.device_of(queries):  # type: ignore[no-untyped-call]
+            self._store(how.shape, _dense(keys), _dense(values), addresses)
+            self._attend(how, kind, _dense(queries), addresses, scale)
+            return self._merge(how, kind, queries.dtype)
+
+    def _store(self, shape: LayerShape, keys: Tensor, values: Tensor, addresses: Tensor) -> None:
+        tokens = self._schedule.tokens
+        block = 1 if tokens <= 64 else 16
+        kernel.hogwild_store[-(-tokens // block), shape.kv_heads](
+            keys,
+            values,
+            self._slots,
+            addresses,
+            tokens,
+            *keys.stride()[:2],
+            *values.stride()[:2],
+            KEY_DIM=shape.key_dim,
+            VALUE_DIM=shape.value_dim,
+            DTYPE=_TYPES[shape.dtype],
+            BLOCK_T=block,
+            BLOCK_K=power_of_two(shape.key_dim),
+            BLOCK_V=power_of_two(shape.value_dim),
+            num_warps=1 if block == 1 else 4,
+        )
+
+    def _attend(
+        self,
+        how: LayerAdapter,
+        kind: Kind,
+        queries: Tensor,
+        addresses: Tensor,
+        scale: float,
+    ) -> None:
+        shape, rope, tables = how.shape, how.rope, self._tables[kind]
+        tile = kind[1]
+        turning = _UNTURNED
+        cosines = sines = self._lses  # not read
+        if rope is not None:
+            cosines, sines = self._angles[rope]
+            turning = {
+                "ROPE_START": rope.start,
+                "PAIRS": cosines.shape[-1],
+                "NEIGHBOURS": rope.pairing == "neighbours",
+            }
+        cut = Cut.of(how, tile)
+        kernel.hogwild_attend[tile.programs, shape.kv_heads](
+            queries,
+            cosines,
+            sines,
+            tables.items,
+            tables.item_ends,
+            tables.rows,
+            addresses,
+            self._outs,
+            self._lses,
+            *queries.stride()[:2],
+            self._room(kind),
+            float(scale),
+            float(how.softcap or 1.0),
+            GROUP=how.heads // shape.kv_heads,
+            KEY_DIM=shape.key_dim,
+            VALUE_DIM=shape.value_dim,
+            CAPPED=how.softcap is not None,
+            DTYPE=_TYPES[shape.dtype],
+            PRECISION=_PRECISION,
+            BLOCK_M=tile.block,
+            BLOCK_N=cut.slots,
+            BLOCK_K=cut.key_dim,
+            BLOCK_V=cut.value_dim,
+            num_warps=cut.warps,
+            num_stages=cut.stages,
+            enable_fp_fusion=True,
+            **turning,
+        )
+
+    def _merge(self, how: LayerAdapter, kind: Kind, dtype: torch.dtype) -> Tensor:
+        tokens, width, tables = self._schedule.tokens, how.shape.value_dim, self._tables[kind]
+        result = torch.empty(tokens, how.heads, width, dtype=dtype, device=self._device)
+        kernel.hogwild_merge[tokens, how.heads](
+            self._outs,
+            self._lses,
+            tables.partial_ends,
+            tables.partials,
+            self._lses if how.sinks is None else how.sinks,
+            result,
+            self._room(kind),
+            GROUP=how.heads // how.shape.kv_heads,
+            VALUE_DIM=width,
+            SINKS=how.sinks is not None,
+            BLOCK_S=32,
+            BLOCK_V=power_of_two(width),
+            enable_fp_fusion=True,
+        )
+        return result
+
+    def _room(self, kind: Kind) -> int:
+        return self._schedule.layouts[kind].room
+
+    def _layers(self) -> list[tuple[int, LayerAdapter]]:
+        """Return the layers that are served here."""
+        found = ((index, self._adapter.layers[index]) for index in self._schedule.kinds)
+        return [(index, how) for index, how in found if how.shape.device == self._device]
+
+    def _ropes(self) -> set[Rope]:
+        return {how.rope for _, how in self._layers() if how.rope is not None}
+
+    def _turns(self, rope: Rope) -> Angles:
+        """Return the angles of the schedule's offsets, signs and all."""
+        offsets = self._table[slice(*self._schedule.offsets)].to(self._home)
+        cos, sin = to_device(rope.table.angles(offsets), self._device)
+        return cos.contiguous(), (-sin if rope.backwards else sin).contiguous()
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The sizes of what one program has in hand at a time, all powers of two.
+
+    Attributes:
+        slots: keys and values.
+        key_dim, value_dim: dimensions, with some of nothing.
+        warps, stages: how triton is to build the program.
+    """
+
+    slots: int
+    key_dim: int
+    value_dim: int
+    warps: int
+    stages: int
+
+    @classmethod
+    def of(cls, how: LayerAdapter, tile: Tile) -> Cut:
+        """Return what suits a layer."""
+        shape, tuned = how.shape, tile.tuning
+        key_dim, value_dim = (max(16, power_of_two(n)) for n in (shape.key_dim, shape.value_dim))
+        slot_bytes = (key_dim + value_dim) * shape.dtype.itemsize
+        fitting = max(1, tuned.tile_bytes // slot_bytes)
+        slots = max(16, min(tuned.grain, 1 << (fitting.bit_length() - 1)))
+        stages = tuned.stages if slots * slot_bytes <= tuned.tile_bytes else 1
+        wide = tile.block * max(key_dim, value_dim) * shape.dtype.itemsize >= 1 << 15
+        return cls(slots, key_dim, value_dim, tuned.warps or (8 if wide else 4), stages)
+
+
+def try_out(device: torch.device) -> None:
+    """Build and run one kernel on a device; raises whatever goes wrong."""
+    numbers = torch.zeros(16, device=device)
+    table = torch.tensor([0, 1], device=device)
+    result = torch.ones(1, 1, 16, device=device)
+    with torch.cuda.device_of(numbers):  # type: ignore[no-untyped-call]
+        kernel.hogwild_merge[1, 1](
+            numbers,
+            numbers,
+            table,
+            table,
+            numbers,
+            result,
+            1,
+            GROUP=1,
+            VALUE_DIM=16,
+            SINKS=False,
+            BLOCK_S=16,
+            BLOCK_V=16,
+            enable_fp_fusion=True,
+        )
+    if result.any():  # the mean of one result of zeros
+        raise RuntimeError("a first kernel gave a wrong result")
+
+
+def _dense(states: Tensor) -> Tensor:
+    """Return states whose dimensions lie side by side."""
+    return states if states.stride(-1) == 1 else states.contiguous()
+
+
+def _moved(table: Tensor, device: torch.device) -> Tensor:
+    """Return a copy on the device, which the host does not wait for."""
+    return _pinned(table, device).to(device, non_blocking=True, copy=True)
+
+
+def _pinned(table: Tensor, device: torch.device) -> Tensor:
+    return table.pin_memory() if device.type == "cuda" else table

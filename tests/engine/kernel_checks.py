@@ -1,0 +1,162 @@
+"""Checks of the kernel that run where Triton interprets; see ``test_kernel.py``."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings, strategies as st
+
+from hogwild_agents.bench.kernel import BOUNDS, Launches, main
+from hogwild_agents.bench.scene import Case, Scene
+from hogwild_agents.engine import Engine, engine as engine_module, pool
+from hogwild_agents.engine.plan import build_plan
+from hogwild_agents.engine.reach import FULL, Reach
+from hogwild_agents.engine.schedule import Tuning
+from tests.engine.families import EVERY
+from tests.engine.schedules import Tokens
+from tests.engine.twin import Entry, Twin, Write, oracle_of
+
+CPU = torch.device("cpu")
+SMALL = Tuning(programs=3, grain=4, rows=16, tile_bytes=4096)
+EXAMPLES = settings(
+    max_examples=30,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+
+
+def follow_the_oracle(family: str) -> float:
+    """Run some ticks of a family by the kernel, and compare; return the largest difference.
+
+    Feeds of one and of several tokens, slices, steps that end, and a cache of many small slabs.
+    """
+    tokens = Tokens(5)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pool, "first_slab", lambda shapes: 6)
+        patch.setattr(engine_module, "build_plan", partial(build_plan, tuning=lambda shape: SMALL))
+        engine = Engine(EVERY[family].build(), verify=False, **EVERY[family].engine)
+        with engine, Twin(engine, oracle_of(family)) as twin:
+            prompt, one, two = (twin.block() for _ in range(3))
+            twin.tick(Write(prompt, [Entry(prompt)], tokens(9)))
+            twin.tick(
+                Write(one, [Entry(prompt), Entry(two), Entry(one)], tokens(1)),
+                Write(two, [Entry(prompt), Entry(one), Entry(two)], tokens(3)),
+            )
+            twin.move(one, prompt)
+            twin.tick(
+                Write(one, [Entry(prompt, 2), Entry(two), Entry(one)], tokens(1)),
+                Write(two, [Entry(prompt), Entry(one), Entry(two)], tokens(1)),
+            )
+            return twin.worst
+
+
+@st.composite
+def drawn_cases(draw: st.DrawFn) -> Case:
+    """Small cases of every kind."""
+    kv_heads, group = draw(st.sampled_from([(1, 1), (1, 3), (2, 2), (3, 1), (1, 7)]))
+    key_dim = draw(st.sampled_from([8, 16, 20, 24]))
+    turning = draw(st.sampled_from([0, 4, 6, key_dim]))
+    sizes = st.integers(1, 12)
+    return Case(
+        heads=kv_heads * group,
+        kv_heads=kv_heads,
+        key_dim=key_dim,
+        value_dim=draw(st.sampled_from([key_dim, 8, 18])),
+        dtype=draw(st.sampled_from([torch.float32, torch.float32, torch.float16, torch.bfloat16])),
+        turning=turning,
+        pairing=draw(st.sampled_from(["halves", "neighbours"])),
+        start=draw(st.sampled_from([0, key_dim - turning])),
+        reach=draw(
+            st.one_of(
+                st.just(FULL),
+                st.builds(Reach, st.just("sliding"), sizes),
+                st.builds(Reach, st.just("chunked"), sizes),
+            )
+        ),
+        sinks=draw(st.booleans()),
+        softcap=draw(st.sampled_from([None, 2.0])),
+        workers=draw(st.integers(1, 3)),
+        shared=draw(st.integers(0, 30)),
+        own=draw(st.integers(0, 9)),
+        fed=draw(st.sampled_from([(1,), (1,), (1, 3), (4, 1, 2)])),
+    )
+
+
+DRAWN_TUNINGS = st.builds(
+    Tuning,
+    programs=st.integers(1, 5),
+    grain=st.sampled_from([1, 4, 16]),
+    rows=st.sampled_from([16, 32]),
+    tile_bytes=st.sampled_from([1024, 16384]),
+)
+
+
+def equal_torch() -> None:
+    """The kernel's results are those of torch in float32, as far as the dtype allows."""
+    _equals_torch()
+
+
+@EXAMPLES
+@given(case=drawn_cases(), tuning=DRAWN_TUNINGS, slab=st.sampled_from([5, 4096]))
+def _equals_torch(case: Case, tuning: Tuning, slab: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pool, "first_slab", lambda shapes: slab)
+        scene = Scene(case, CPU)
+        found = Launches(scene, tuning).run()
+        expected = scene.precise().by_torch()
+    assert found.dtype == case.dtype
+    assert found.shape == expected.shape
+    assert (found.float() - expected).abs().max() <= BOUNDS[case.dtype] * expected.abs().max()
+
+
+def serve_growing_contexts() -> int:
+    """Launch one tick's work again and again while blocks grow; return how far they grew."""
+    scene = Scene(Case(workers=2, shared=30, own=5), CPU)
+    launches = Launches(scene, Tuning(programs=4, grain=4, rows=16))
+    for ticks in range(1, 10):
+        scene.next_tick()
+        schedule = scene.plan(Tuning(programs=4, grain=4, rows=16)).schedule
+        assert schedule is not None
+        if not launches.refill(schedule):
+            return ticks
+        difference = (launches.run() - scene.precise().by_torch()).abs().max()
+        assert difference <= 1e-5
+    return ticks
+
+
+def spoil(case: Case) -> list[float]:
+    """Return how far the kernel is from torch when the tables name a wrong slot, angle or row."""
+    found: list[float] = []
+    for column, change in ((0, 1), (1, 1), (2, 3), (3, -3)):
+        scene = Scene(case, CPU)
+        launches = Launches(scene, SMALL)
+        schedule: Any = launches.schedule
+        (layout,) = schedule.layouts.values()
+        rows = schedule.table[slice(*layout.rows)].view(-1, 4)
+        rows[1, column] += change
+        assert launches.refill(schedule)
+        found.append(float((launches.run() - scene.precise().by_torch()).abs().max()))
+    return found
+
+
+def try_the_device() -> None:
+    """Run the first kernel that runs on a GPU, before its triton is relied on."""
+    from hogwild_agents.engine.scheduled import try_out
+
+    try_out(CPU)
+
+
+def setting() -> str | None:
+    """Return what decides whether Triton interprets."""
+    return os.environ.get("TRITON_INTERPRET")
+
+
+def run_the_command(*arguments: str) -> int:
+    """Return the exit code of the command that checks the kernel."""
+    return main(arguments)
