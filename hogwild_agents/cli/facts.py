@@ -145,7 +145,7 @@ def of_config(config: RunConfig) -> ModelFacts:
     place = find_device(config.device)
     checkpoint = find_checkpoint(config.model, config.revision)
     scaling = parse_rope_scaling(config.rope_scaling) if config.rope_scaling else None
-    with quiet_transformers(None):
+    with quiet_transformers(lambda progress: None):  # the copy's weights are no news
         found = read_config(checkpoint, scaling)
         text = found.get_text_config(decoder=True)
         dtype = find_load_dtype(checkpoint, config.dtype, place)

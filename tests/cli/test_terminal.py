@@ -121,6 +121,14 @@ def test_replay_looks_as_the_run_did(tmp_path: Path) -> None:
     assert again.written.count(HOME) > 1
 
 
+def test_a_look_at_a_config_shows_no_bars(tmp_path: Path) -> None:
+    with Terminal("model", "check", "bundled", "--from-config", cwd=tmp_path) as terminal:
+        assert terminal.finish() == 0
+    assert "Looking at the config of bundled" in terminal.text
+    assert "Loading weights" not in terminal.text
+    assert "Runs " in terminal.text
+
+
 def test_quiet_is_quiet_on_a_terminal_too(tmp_path: Path) -> None:
     with Terminal("run", PROBLEM.text, "--quiet", cwd=tmp_path) as terminal:
         assert terminal.finish() == 0
