@@ -210,14 +210,14 @@ def find_dtype(dtype: str | torch.dtype) -> Any:
     return getattr(torch, known)
 
 
-def find_load_dtype(checkpoint: Checkpoint, dtype: str | torch.dtype, device: torch.device) -> Any:
-    """Return the torch dtype to load a checkpoint in, or "auto" for its own.
+def loading_dtype(checkpoint: Checkpoint, dtype: Any, device: torch.device) -> Any:
+    """Return what to load a checkpoint in, asked for a torch dtype, or for "auto", its own.
 
     The bundled model is loaded in float32 on the CPU, where its own would not be faster.
     """
     if checkpoint.bundled and dtype == "auto" and device.type == "cpu":
         return find_dtype("float32")
-    return find_dtype(dtype)
+    return dtype
 
 
 # -- the config

@@ -14,7 +14,8 @@ from hogwild_agents.checkpoint import (
     OnProgress,
     find_checkpoint,
     find_device,
-    find_load_dtype,
+    find_dtype,
+    loading_dtype,
     quiet_transformers,
     read_config,
     read_tokenizer,
@@ -209,10 +210,10 @@ def load_model(
     """
     report, options = on_progress or _ignore, model_options or {}
     check_options(options, device)
-    place = find_device(device)
+    place, precision = find_device(device), find_dtype(dtype)
     scaling = None if rope_scaling is None else parse_rope_scaling(rope_scaling)
     checkpoint = find_checkpoint(name, revision)
-    precision = find_load_dtype(checkpoint, dtype, place)
+    precision = loading_dtype(checkpoint, precision, place)
     with quiet_transformers(on_progress):
         report(LoadProgress(stage="config"))
         config = read_config(checkpoint, scaling)

@@ -133,7 +133,7 @@ def of_config(config: RunConfig) -> ModelFacts:
         find_checkpoint,
         find_device,
         find_dtype,
-        find_load_dtype,
+        loading_dtype,
         quiet_transformers,
         read_config,
     )
@@ -142,13 +142,13 @@ def of_config(config: RunConfig) -> ModelFacts:
     from hogwild_agents.quantization import quantization_of
     from hogwild_agents.rope_scaling import parse_rope_scaling
 
-    place = find_device(config.device)
+    place, dtype = find_device(config.device), find_dtype(config.dtype)
     checkpoint = find_checkpoint(config.model, config.revision)
     scaling = parse_rope_scaling(config.rope_scaling) if config.rope_scaling else None
     with quiet_transformers(lambda progress: None):  # the copy's weights are no news
         found = read_config(checkpoint, scaling)
         text = found.get_text_config(decoder=True)
-        dtype = find_load_dtype(checkpoint, config.dtype, place)
+        dtype = loading_dtype(checkpoint, dtype, place)
         if dtype == "auto":
             dtype = getattr(found, "dtype", None) or find_dtype("float32")
         parameters, quantization = _counted(found), quantization_of(found)

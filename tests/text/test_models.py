@@ -352,7 +352,7 @@ def test_an_empty_name_is_told(name: str) -> None:
 
 
 def test_a_hub_id_that_cannot_be_had_is_told_in_one_sentence() -> None:
-    with pytest.raises(ModelError, match="config of 'no-such-org/no-such-model'") as caught:
+    with pytest.raises(ModelError, match="model 'no-such-org/no-such-model' is neither") as caught:
         load_model("no-such-org/no-such-model")
     assert_one_sentence(str(caught.value))
 
