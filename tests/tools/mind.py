@@ -32,16 +32,14 @@ class Mind(Sampler):
         self.tokens = deque(tokens)
         self.exhausted = False
 
-    def scores(self, logits: Tensor, context: Callable[[], Sequence[int]]) -> Tensor:
-        """Leave one token to choose."""
+    def choose(self, logits: Tensor, context: Callable[[], Sequence[int]]) -> Tensor:
+        """Choose the next one."""
         self.exhausted = not self.tokens
         token = self.tokens[0] if self.tokens else 0
         assert token not in self.params.banned, f"{token} cannot be sampled here"
         if self.tokens:
             self.tokens.popleft()
-        scores = torch.full_like(logits, -torch.inf)
-        scores[0, token] = 0.0
-        return scores
+        return torch.tensor([token])
 
 
 class Caller(Worker):
