@@ -194,7 +194,7 @@ async def test_own_words(tmp_path: Any) -> None:
     path.write_text('---\nname: end\ndescription: d\ntext: "\\nTime is up: \\\\boxed{"\n---\n')
     policies = [Finisher(max_tokens=1, prompt=str(path))]
     record = await solve(make_team(policies=policies, limits=Limits(ticks=1)), PROBLEM)
-    assert conclusion(record)[0].text == "\nTime is up: \\boxed{"
+    assert conclusion(record)[0].text.endswith("\nTime is up: \\boxed{")
 
 
 def test_wrong_options() -> None:

@@ -65,7 +65,7 @@ class Listener(Worker):
         for turn in range(8):
             if turn == 3:
                 with self.parked():
-                    for _ in range(5):
+                    for _ in range(2):  # within the quiet turns that others wait
                         await checkpoint()
             token = await self.next_token()
             if token.id % 5 == 0:

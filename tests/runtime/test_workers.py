@@ -520,7 +520,7 @@ async def test_a_worker_may_be_spoken_to_while_it_is_parked() -> None:
     workers = [Typist("Alice", 2, nap, 2), Typist("Bob", 9)]
     record = await solve(make_team(workers=workers, policies=[Host()]))
     check_feeds(record)
-    (event,) = [e for e in record.told(TokensWritten) if e.text == "Hello? "]
+    (event,) = [e for e in record.told(TokensWritten) if e.text.endswith("Hello? ")]
     assert event.tick >= 6
     assert event.source == "forced"
 
