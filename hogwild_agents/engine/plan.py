@@ -9,7 +9,7 @@ that see differently far have readings of their own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from operator import index
 
@@ -431,11 +431,7 @@ def _schedule(
     pool: Pool,
 ) -> Schedule:
     """Lay out the tick for the kernel."""
-    slots: list[tuple[Slab, int]] = []
-    for feed in feeds:
-        length = len(feed.block)
-        for slab, start, stop in pieces(feed.block._runs, length, length + len(feed.tokens)):
-            slots += [(slab, slot) for slot in range(start, stop)]
+    slots = [(slab, slot) for slab, low, high in _fresh(feeds) for slot in range(low, high)]
     reaches = dict.fromkeys(adapter.layers[index].reach for index in layers)
     parts = {reach: _parts(packed, fresh, reach) for reach in reaches}
     return lay_out(layers, adapter, parts, slots, pool.slabs)
@@ -465,17 +461,22 @@ def _parts(packed: _Packed, fresh: dict[int, int], reach: Reach) -> list[Part]:
     return parts
 
 
+def _fresh(feeds: Sequence[Feed]) -> Iterator[tuple[Slab, int, int]]:
+    """Yield where the new tokens of all feeds go, in their order, as (slab, start, stop)."""
+    for feed in feeds:
+        length = len(feed.block)
+        yield from pieces(feed.block._runs, length, length + len(feed.tokens))
+
+
 def _writes(feeds: Sequence[Feed], pool: Pool, device: torch.device) -> list[Write]:
     slots: dict[int, tuple[list[int], list[int]]] = {}
     slabs = {id(slab): slab for slab in pool.slabs}
     token = 0
-    for feed in feeds:
-        length = len(feed.block)
-        for slab, start, stop in pieces(feed.block._runs, length, length + len(feed.tokens)):
-            to, source = slots.setdefault(id(slab), ([], []))
-            to += range(start, stop)
-            source += range(token, token + stop - start)
-            token += stop - start
+    for slab, start, stop in _fresh(feeds):
+        to, source = slots.setdefault(id(slab), ([], []))
+        to += range(start, stop)
+        source += range(token, token + stop - start)
+        token += stop - start
     return [
         Write(
             slabs[key],
