@@ -119,15 +119,8 @@ class Rope:
         sin = -sin if self.backwards else sin
         pairs = cos.shape[-1]
         turning = rows[..., self.start : self.start + 2 * pairs].float()
-        if self.pairing == "halves":
-            first, second = turning[..., :pairs], turning[..., pairs:]
-        else:
-            first, second = turning[..., 0::2], turning[..., 1::2]
         joined = torch.empty_like(turning)
-        if self.pairing == "halves":
-            low, high = joined[..., :pairs], joined[..., pairs:]
-        else:
-            low, high = joined[..., 0::2], joined[..., 1::2]
+        (first, second), (low, high) = self._parted(turning), self._parted(joined)
         torch.mul(first, cos, out=low).addcmul_(second, sin, value=-1)
         torch.mul(second, cos, out=high).addcmul_(first, sin)
         if joined.shape[-1] == rows.shape[-1]:
@@ -135,6 +128,13 @@ class Rope:
         whole = rows.clone()
         whole[..., self.start : self.start + 2 * pairs] = joined.to(rows.dtype)
         return whole
+
+    def _parted(self, turning: Tensor) -> tuple[Tensor, Tensor]:
+        """Return views of the first and of the second dimension of each pair."""
+        if self.pairing == "halves":
+            pairs = turning.shape[-1] // 2
+            return turning[..., :pairs], turning[..., pairs:]
+        return turning[..., 0::2], turning[..., 1::2]
 
 
 def _numbers(

@@ -130,6 +130,10 @@ class Sampler:
     def params(self, params: SamplingParams) -> None:
         self._params = params
         self._shaping, self._narrowing = _shaping(params), _narrowing(params)
+        # The nucleus of a top-p alone is settled by the candidates: among them it would be another.
+        self._among_candidates = (
+            self._narrowing if params.top_k else _narrowing(params.replace(top_p=1.0))
+        )
 
     def generator(self, device: torch.device) -> torch.Generator:
         """Return the random state, made on first use."""
@@ -171,10 +175,7 @@ class Sampler:
         ids = _candidates(scores[0], self.params) if scores.is_cpu else None
         if ids is None:
             return None, _processed(scores, self._narrowing)
-        # The nucleus of a top-p is settled: among the candidates alone it would be another.
-        settled = not self.params.top_k and self.params.top_p < 1
-        narrowing = _narrowing(self.params.replace(top_p=1.0)) if settled else self._narrowing
-        return ids, _processed(scores[:, ids], narrowing)
+        return ids, _processed(scores[:, ids], self._among_candidates)
 
     def _shaped(self, logits: Tensor, context: Callable[[], Sequence[int]]) -> Tensor:
         if not self._shaping:
