@@ -94,12 +94,12 @@ class Launches:
     """One tick of a scene by the kernel, again and again, with the arguments of the first time."""
 
     def __init__(self, scene: Scene, tuning: Tuning) -> None:
-        from hogwild_agents.engine.scheduled import ScheduledTick  # imports triton
+        from hogwild_agents.engine.gpu_tick import GpuTick  # imports triton
 
         schedule = scene.plan(tuning).schedule
         assert schedule is not None
         self.schedule, self._scene = schedule, scene
-        self._tick = ScheduledTick(schedule, scene.adapter, scene.device, scene.device)
+        self._tick = GpuTick(schedule, scene.adapter, scene.device, scene.device)
         self._graph: Any = None
         self._result = self._launch()
         if scene.device.type == "cuda":

@@ -20,7 +20,7 @@ from hogwild_agents.engine.schedule import Schedule
 from hogwild_agents.errors import LentModelError
 
 if TYPE_CHECKING:
-    from hogwild_agents.engine.scheduled import ScheduledTick
+    from hogwild_agents.engine.gpu_tick import GpuTick
 
 NAME = "hogwild"
 """The name under which transformers finds this attention."""
@@ -71,7 +71,7 @@ class TickAttention:
         self._plan = plan
         self._adapter = adapter
         self._placed = {plan.position_ids.device: plan}  # moved once for each device, not layer
-        self._scheduled: dict[torch.device, ScheduledTick] = {}  # likewise
+        self._scheduled: dict[torch.device, GpuTick] = {}  # likewise
 
     def attend(
         self,
@@ -138,12 +138,12 @@ class TickAttention:
             self._placed[device] = self._plan.on(device)
         return self._placed[device]
 
-    def _scheduled_on(self, device: torch.device, schedule: Schedule) -> ScheduledTick:
+    def _scheduled_on(self, device: torch.device, schedule: Schedule) -> GpuTick:
         if device not in self._scheduled:
-            from hogwild_agents.engine.scheduled import ScheduledTick  # imports triton
+            from hogwild_agents.engine.gpu_tick import GpuTick  # imports triton
 
             home = self._plan.position_ids.device
-            self._scheduled[device] = ScheduledTick(schedule, self._adapter, device, home)
+            self._scheduled[device] = GpuTick(schedule, self._adapter, device, home)
         return self._scheduled[device]
 
 

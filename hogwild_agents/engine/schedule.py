@@ -73,7 +73,7 @@ def _tuning(device: torch.device) -> Tuning | None:
     if torch.cuda.get_device_capability(device) < (8, 0):  # no products of bfloat16
         return None
     try:
-        from hogwild_agents.engine.scheduled import try_out  # imports triton
+        from hogwild_agents.engine.gpu_tick import try_out  # imports triton
 
         try_out(device)
     except Exception as error:

@@ -15,7 +15,7 @@ import triton.language as tl
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from hogwild_agents.engine import kernel
+from hogwild_agents.engine import gpu_attention
 
 TABLES = dict.fromkeys(("items", "ends", "rows", "addresses", "slots", "partials"), "*i64")
 NUMBERS = dict.fromkeys(("cosines", "sines", "outs", "lses"), "*fp32")
@@ -24,15 +24,15 @@ SCALARS = {"scale": "fp32", "softcap": "fp32"}
 HEAD = {"KEY_DIM": 96, "VALUE_DIM": 128, "BLOCK_K": 128, "BLOCK_V": 128}
 CASES: tuple[tuple[Any, dict[str, Any]], ...] = (
     (
-        kernel.hogwild_attend,
+        gpu_attention.hogwild_attend,
         {
             **HEAD, "GROUP": 7, "ROPE_START": 32, "PAIRS": 32, "NEIGHBOURS": True, "CAPPED": True,
             "DTYPE": tl.bfloat16, "PRECISION": "tf32x3", "BLOCK_M": 16, "BLOCK_N": 32,
         },
     ),
-    (kernel.hogwild_store, {**HEAD, "DTYPE": tl.bfloat16, "BLOCK_T": 16}),
+    (gpu_attention.hogwild_store, {**HEAD, "DTYPE": tl.bfloat16, "BLOCK_T": 16}),
     (
-        kernel.hogwild_merge,
+        gpu_attention.hogwild_merge,
         {"GROUP": 7, "VALUE_DIM": 128, "SINKS": True, "BLOCK_S": 32, "BLOCK_V": 128},
     ),
 )  # fmt: skip

@@ -147,7 +147,7 @@ def spoil(case: Case) -> list[float]:
 
 def try_the_device() -> None:
     """Run the first kernel that runs on a GPU, before its triton is relied on."""
-    from hogwild_agents.engine.scheduled import try_out
+    from hogwild_agents.engine.gpu_tick import try_out
 
     try_out(CPU)
 

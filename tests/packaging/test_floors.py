@@ -20,7 +20,7 @@ ENGINE = f"{PACKAGE}.engine"
 FACES = tuple(f"{PACKAGE}.{name}" for name in ("__main__", "bench", "cli", "testing"))
 PLUGINS = (f"{PACKAGE}.policies", f"{PACKAGE}.prompts")
 TENSORS = {"torch", "transformers"}
-KERNEL = tuple(f"{ENGINE}.{name}" for name in ("kernel", "scheduled"))
+KERNEL = tuple(f"{ENGINE}.{name}" for name in ("gpu_attention", "gpu_tick"))
 # The runtime's only doors to torch and transformers; the others see tensors at most as a type.
 MAY_LOAD_TENSORS = tuple(
     f"{PACKAGE}.{name}"

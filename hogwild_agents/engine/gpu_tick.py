@@ -9,7 +9,7 @@ import torch
 import triton.language as tl
 from torch import Tensor
 
-from hogwild_agents.engine import kernel
+from hogwild_agents.engine import gpu_attention
 from hogwild_agents.engine.adapter import Adapter, LayerAdapter
 from hogwild_agents.engine.pool import LayerShape
 from hogwild_agents.engine.rope import Angles, Rope, to_device
@@ -44,7 +44,7 @@ class _Tables:
         return cls(*(table[start:stop] for start, stop in places))
 
 
-class ScheduledTick:
+class GpuTick:
     """What the layers on one device need of a schedule, and the launches.
 
     Args:
@@ -113,7 +113,7 @@ class ScheduledTick:
     def _store(self, shape: LayerShape, keys: Tensor, values: Tensor, addresses: Tensor) -> None:
         tokens = self._schedule.tokens
         block = 1 if tokens <= 64 else 16
-        kernel.hogwild_store[-(-tokens // block), shape.kv_heads](
+        gpu_attention.hogwild_store[-(-tokens // block), shape.kv_heads](
             keys,
             values,
             self._slots,
@@ -150,7 +150,7 @@ class ScheduledTick:
                 "NEIGHBOURS": rope.pairing == "neighbours",
             }
         cut = Cut.of(how, tile)
-        kernel.hogwild_attend[tile.programs, shape.kv_heads](
+        gpu_attention.hogwild_attend[tile.programs, shape.kv_heads](
             queries,
             cosines,
             sines,
@@ -183,7 +183,7 @@ class ScheduledTick:
     def _merge(self, how: LayerAdapter, kind: Kind, dtype: torch.dtype) -> Tensor:
         tokens, width, tables = self._schedule.tokens, how.shape.value_dim, self._tables[kind]
         result = torch.empty(tokens, how.heads, width, dtype=dtype, device=self._device)
-        kernel.hogwild_merge[tokens, how.heads](
+        gpu_attention.hogwild_merge[tokens, how.heads](
             self._outs,
             self._lses,
             tables.partial_ends,
@@ -253,7 +253,7 @@ def try_out(device: torch.device) -> None:
     table = torch.tensor([0, 1], device=device)
     result = torch.ones(1, 1, 16, device=device)
     with torch.cuda.device_of(numbers):  # type: ignore[no-untyped-call]
-        kernel.hogwild_merge[1, 1](
+        gpu_attention.hogwild_merge[1, 1](
             numbers,
             numbers,
             table,
