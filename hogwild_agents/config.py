@@ -59,8 +59,8 @@ class RunConfig(BaseModel):
         max_context: the longest view in tokens; None for what the model was made for.
         rope_scaling: such as ``yarn:4``, or a table of rope parameters, for longer contexts.
         quantization: such as ``bnb-4bit``, or a table with a ``quant_method``.
-        pack_weights: whether a copy of 16-bit weights is laid out for this processor; None for
-            where it helps.
+        kernels: whether the engine's own kernels compute; None for where they help.
+        int8_weights: whether linear layers on the CPU compute with weights rounded to 8 bits.
         model_options: more for ``from_pretrained`` of transformers, such as ``device_map``.
         prompt: the name of a prompt, or a file.
         workers: how many, or who.
@@ -85,7 +85,8 @@ class RunConfig(BaseModel):
     max_context: Count | None = None
     rope_scaling: Name | dict[str, Any] | None = None
     quantization: Name | dict[str, Any] | None = None
-    pack_weights: bool | None = None
+    kernels: bool | None = None
+    int8_weights: bool = False
     model_options: dict[str, Any] = {}
     prompt: Name = "collaborate"
     workers: Count | tuple[WorkerConfig, ...] = 3

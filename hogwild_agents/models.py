@@ -166,7 +166,8 @@ def load_model(
     max_context: int | None = None,
     rope_scaling: RopeScaling | None = None,
     quantization: Quantization | None = None,
-    pack_weights: bool | None = None,
+    kernels: bool | None = None,
+    int8_weights: bool = False,
     model_options: Mapping[str, Any] | None = None,
     tensor_parallel: bool = False,
     verify: bool = True,
@@ -191,8 +192,10 @@ def load_model(
         quantization: quantizes the weights on loading: ``"bnb-4bit"``, ``"bnb-8bit"``,
             ``"torchao-int8"``, a mapping with a ``quant_method``, or a quantization config of
             transformers. The library it needs is not installed with this package.
-        pack_weights: let 16-bit weights on the CPU be laid out once more for its processor; by
-            default where that helps and memory has room, see :class:`Engine`.
+        kernels: let the engine's own kernels compute; by default where they help, see
+            :class:`Engine`.
+        int8_weights: let linear layers on the CPU compute with weights rounded to 8 bits: faster,
+            and a little less exact, see :class:`Engine`.
         model_options: more for ``from_pretrained`` of transformers, such as ``device_map`` or
             ``attn_implementation``; they are passed on as they are.
         tensor_parallel: split the model over the processes that ``torchrun`` has started: all of
@@ -206,7 +209,7 @@ def load_model(
         ModelError: it cannot be loaded; the message is one sentence.
         UnsupportedModelError: it could be loaded, but not run exactly.
         ConfigError: ``max_tokens`` or ``max_context`` is below 1, the rope scaling does not fit,
-            or ``pack_weights`` is asked for and cannot be had.
+            or kernels or int8 weights are asked for and cannot be had.
     """
     report, options = on_progress or _ignore, model_options or {}
     check_options(options, device)
@@ -238,7 +241,8 @@ def load_model(
         model,
         max_tokens=max_tokens,
         max_context=max_context,
-        pack_weights=pack_weights,
+        kernels=kernels,
+        int8_weights=int8_weights,
         verify=verify,
     )
     return LanguageModel(name=checkpoint.name, engine=engine, tokenizer=tokenizer)

@@ -29,7 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             threads=given.threads,
             rounds=given.rounds,
             ticks=given.ticks,
-            packing=given.pack_weights,
+            kernels=given.kernels,
+            int8_weights=given.int8_weights,
             compiling=given.compile,
             json=given.json,
             plot=given.plot,
@@ -58,7 +59,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=int)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--ticks", type=int, default=4)
-    parser.add_argument("--pack-weights", action=argparse.BooleanOptionalAction)
+    parser.add_argument("--kernels", action=argparse.BooleanOptionalAction)
+    parser.add_argument("--int8-weights", action="store_true")
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--plot", type=Path, metavar="FILE.svg")

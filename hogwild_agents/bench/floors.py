@@ -48,7 +48,7 @@ def measure_bandwidth(device: torch.device) -> Bandwidth:
 class Products:
     """The bare matrix products of one tick: every linear layer, in order, on N rows.
 
-    Layers whose weights are packed compute with these.
+    Layers that the engine multiplies itself do so here.
 
     Of a mixture of experts, as many experts run as N tokens choose in the mean if all are equally
     likely.
@@ -80,10 +80,18 @@ class Products:
                 call()
 
 
-def weights_read(model: nn.Module, workers: int) -> int:
-    """Return how many bytes of weights one tick of N tokens has to read."""
-    total = 0.0
+def weights_read(model: nn.Module, workers: int, int8_bytes: int = 0) -> int:
+    """Return how many bytes of weights one tick of N tokens has to read.
+
+    Args:
+        model: the model.
+        workers: N.
+        int8_bytes: of weights that its linear layers read in place of their own, if they do.
+    """
+    total = float(int8_bytes)
     for module in model.modules():
+        if int8_bytes and "forward" in vars(module):
+            continue
         if isinstance(module, nn.Linear):
             total += _bytes(module.weight)
         for weight in _experts(module):

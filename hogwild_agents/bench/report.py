@@ -12,7 +12,7 @@ from hogwild_agents.bench.shares import Shares
 from hogwild_agents.bench.timing import NOISY, Timing
 
 ENGINE, SINGLE, PLAIN, BATCH = "engine", "single", "plain", "batch"
-CONCATENATING, PRODUCTS, PACKED = "concatenating", "products", "packed_products"
+CONCATENATING, PRODUCTS, OWN = "concatenating", "products", "own_products"
 NAMES: Mapping[str, str] = {
     ENGINE: "hogwild",
     SINGLE: "transformers, one sequence, its fastest way",
@@ -20,7 +20,7 @@ NAMES: Mapping[str, str] = {
     BATCH: "transformers, a batch of N sequences",
     CONCATENATING: "the same ticks, concatenating and re-rotating for each worker",
     PRODUCTS: "the model's matrix products alone",
-    PACKED: "these with the packed weights that the engine uses",
+    OWN: "these by the engine's own kernels",
 }
 FORMAT = 1
 
@@ -190,7 +190,7 @@ def _cell(cell: Cell, bandwidth: Bandwidth) -> dict[str, object]:
         "bytes_read": {"weights": cell.weights, "keys_and_values": cell.states},
         "floor_ms": floors,
         "tick_over": {
-            **{name: cell.over(name) for name in (PRODUCTS, PACKED) if name in cell.times},
+            **{name: cell.over(name) for name in (PRODUCTS, OWN) if name in cell.times},
             **{name: tick / floor for name, floor in floors.items()},
         },
         "shares": None if cell.shares is None else asdict(cell.shares),

@@ -21,7 +21,7 @@ from hogwild_agents.bench.report import (
     BATCH,
     CONCATENATING,
     ENGINE,
-    PACKED,
+    OWN,
     PLAIN,
     PRODUCTS,
     SINGLE,
@@ -66,7 +66,7 @@ def bench(settings: Settings, say: Say, keep: Keep) -> Report:
         say(f"Making {settings.preset or settings.model} ...")
         model = make_model(settings, device)
         plain = twin(model)
-        with Engine(model, pack_weights=settings.packing) as engine:
+        with Engine(model, kernels=settings.kernels, int8_weights=settings.int8_weights) as engine:
             _check_contexts(settings, engine)
             return _Bench(settings, engine, plain, device, say, keep).run()
 
@@ -154,7 +154,8 @@ class _Bench:
             "dtype": str(self._engine.dtype).removeprefix("torch."),
             "weight_bytes": sum(one.numel() * one.element_size() for one in parameters),
             "bytes_per_token": self._engine.bytes_per_token,
-            "packed_bytes": self._engine.packed_bytes,
+            "kernels": list(self._engine.kernels),
+            "int8_bytes": self._engine.int8_bytes,
         }
 
     # -- one context
@@ -201,8 +202,8 @@ class _Bench:
         ticks, notes = Ticks(engine, contents.views), list[str]()
         contestants: dict[str, Runner] = {ENGINE: ticks, **singles}
         contestants[PRODUCTS] = Products(self._plain, workers)
-        if engine.packed_bytes:
-            contestants[PACKED] = Products(engine.model, workers)
+        if "products" in engine.kernels:
+            contestants[OWN] = Products(engine.model, workers)
         try:
             contestants |= self._teams(contents, context, way, notes)
             times = take_turns(
@@ -213,7 +214,7 @@ class _Bench:
                 context=context,
                 own=own,
                 times=times,
-                weights=weights_read(self._plain, workers),
+                weights=weights_read(engine.model, workers, engine.int8_bytes),
                 states=context * engine.bytes_per_token,
                 shares=measure_shares(engine, ticks, self._device, settings.turn),
                 memory=self._memory(contestants, context, workers),
@@ -267,7 +268,7 @@ class _Bench:
         found = {}
         self._note_peak()
         for name, contestant in contestants.items():
-            if name in (PRODUCTS, PACKED):
+            if name in (PRODUCTS, OWN):
                 continue
             contestant.reset()
             contestant.tick()

@@ -40,7 +40,8 @@ class Settings:
         threads: of torch on the CPU; None for torch's own number.
         rounds: how often all contestants are measured in turn.
         ticks: timed ticks in each turn, after one that is not timed.
-        packing: whether the engine packs weights; None for where it helps.
+        kernels: whether the engine's own kernels compute; None for where they help.
+        int8_weights: whether the engine computes with weights rounded to 8 bits.
         compiling: whether transformers' single sequence is also tried compiled.
         json: a file for all numbers.
         plot: a file for an SVG.
@@ -58,7 +59,8 @@ class Settings:
     threads: int | None = None
     rounds: int = 7
     ticks: int = 4
-    packing: bool | None = None
+    kernels: bool | None = None
+    int8_weights: bool = False
     compiling: bool = True
     json: Path | None = None
     plot: Path | None = None

@@ -9,7 +9,7 @@ from hogwild_agents.bench.report import (
     BATCH,
     CONCATENATING,
     ENGINE,
-    PACKED,
+    OWN,
     PLAIN,
     PRODUCTS,
     SINGLE,
@@ -116,7 +116,7 @@ def _speed(report: Report) -> Table:
 
 def _floors(report: Report) -> Table:
     speed, what = report.floor_speed
-    floors = ("products", "over", "packed", "over", "floor", "over")
+    floors = ("products", "over", "own", "over", "floor", "over")
     baselines = (SINGLE, PLAIN, BATCH, CONCATENATING)
     rows = []
     for cell in report.cells:
@@ -127,8 +127,8 @@ def _floors(report: Report) -> Table:
                 f"{tick:.4g}",
                 f"{cell.times[PRODUCTS].median:.4g}",
                 _number(cell.over(PRODUCTS), ".2f"),
-                _median(cell, PACKED),
-                _number(cell.over(PACKED), ".2f"),
+                _median(cell, OWN),
+                _number(cell.over(OWN), ".2f"),
                 f"{floor:.4g}",
                 f"{tick / floor:.2f}",
                 *(_median(cell, name) for name in baselines),

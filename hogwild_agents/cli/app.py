@@ -158,7 +158,8 @@ def _run(
     max_context: opt.MaxContext = None,
     rope_scaling: opt.RopeScaling = None,
     quantization: opt.Quantization = None,
-    pack_weights: opt.PackWeights = None,
+    kernels: opt.Kernels = None,
+    int8_weights: opt.Int8Weights = None,
     model_option: opt.ModelOption = None,
     save: opt.Save = None,
     quiet: opt.Quiet = False,
@@ -193,7 +194,8 @@ def _run(
         "max_context": max_context,
         "rope_scaling": rope_scaling,
         "quantization": quantization,
-        "pack_weights": pack_weights,
+        "kernels": kernels,
+        "int8_weights": int8_weights,
         "model_options": _model_options(model_option),
         "save": save,
     }
@@ -394,7 +396,8 @@ def _model_check(
     max_context: opt.MaxContext = None,
     rope_scaling: opt.RopeScaling = None,
     quantization: opt.Quantization = None,
-    pack_weights: opt.PackWeights = None,
+    kernels: opt.Kernels = None,
+    int8_weights: opt.Int8Weights = None,
     model_option: opt.ModelOption = None,
     as_json: opt.AsJson = False,
 ) -> int:
@@ -412,7 +415,8 @@ def _model_check(
         "max_context": max_context,
         "rope_scaling": rope_scaling,
         "quantization": quantization,
-        "pack_weights": pack_weights,
+        "kernels": kernels,
+        "int8_weights": int8_weights,
         "model_options": _model_options(model_option),
     }
     config = RunConfig().override(_only_given(given))

@@ -65,15 +65,24 @@ def bench(
     ticks: Annotated[
         int, typer.Option(metavar="N", help="Timed ticks of one turn.", rich_help_panel=HOW)
     ] = 4,
-    pack_weights: Annotated[
+    kernels: Annotated[
         bool | None,
         typer.Option(
-            "--pack-weights/--no-pack-weights",
+            "--kernels/--no-kernels",
             metavar="",
-            help="Whether the engine packs 16-bit weights on a CPU. Default: where it helps.",
+            help="Whether the engine's own kernels compute. Default: where they help.",
             rich_help_panel=HOW,
         ),
     ] = None,
+    int8_weights: Annotated[
+        bool,
+        typer.Option(
+            "--int8-weights",
+            metavar="",
+            help="Let the engine compute with weights rounded to 8 bits, on a CPU.",
+            rich_help_panel=HOW,
+        ),
+    ] = False,
     no_compile: Annotated[
         bool,
         typer.Option(
@@ -113,7 +122,8 @@ def bench(
         threads=threads,
         rounds=rounds,
         ticks=ticks,
-        packing=pack_weights,
+        kernels=kernels,
+        int8_weights=int8_weights,
         compiling=not no_compile,
         json=json,
         plot=plot,

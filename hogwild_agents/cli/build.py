@@ -107,7 +107,8 @@ def load_options(config: RunConfig) -> dict[str, Any]:
         "max_context": config.max_context,
         "rope_scaling": config.rope_scaling,
         "quantization": config.quantization,
-        "pack_weights": config.pack_weights,
+        "kernels": config.kernels,
+        "int8_weights": config.int8_weights,
         "model_options": config.model_options,
         "revision": config.revision,
     }

@@ -29,7 +29,8 @@ class ModelFacts:
         quantization: how its weights are quantized.
         weight_bytes: what they take in memory; None also for quantized ones that are not loaded.
         free_bytes: of memory, where they would be loaded; None if they are.
-        packed_bytes: what copies of weights take that are laid out for the processor.
+        int8_bytes: what copies of weights take that are rounded to 8 bits.
+        kernels: what the engine's own compute; None if that is not known before loading.
         dtype, device: as loaded.
         layers: of the decoder.
         vocabulary: how many token ids.
@@ -59,7 +60,8 @@ class ModelFacts:
     quantization: str | None
     weight_bytes: int | None
     free_bytes: int | None = None
-    packed_bytes: int | None
+    int8_bytes: int | None
+    kernels: tuple[str, ...] | None
     dtype: str
     device: str | None
     layers: int | None
@@ -104,7 +106,8 @@ def of_model(model: LanguageModel) -> ModelFacts:
         parameters=engine.model.num_parameters(),
         quantization=quantization,
         weight_bytes=engine.model.get_memory_footprint(return_buffers=quantization is not None),
-        packed_bytes=engine.packed_bytes,
+        int8_bytes=engine.int8_bytes,
+        kernels=engine.kernels,
         dtype=_short(engine.dtype),
         device=str(engine.device),
         layers=getattr(text, "num_hidden_layers", None),
@@ -161,7 +164,8 @@ def of_config(config: RunConfig) -> ModelFacts:
             quantization=quantization,
             weight_bytes=parameters * dtype.itemsize if known else None,
             free_bytes=available(place),
-            packed_bytes=None,
+            int8_bytes=None,
+            kernels=None,
             dtype=_short(dtype),
             device=None,
             layers=getattr(text, "num_hidden_layers", None),

@@ -80,8 +80,9 @@ def _parameters(facts: ModelFacts) -> str:
 
 
 def _place(facts: ModelFacts) -> str:
-    packed = f", and packed for it ({size(facts.packed_bytes)})" if facts.packed_bytes else ""
-    return facts.dtype + (f" on {facts.device}" if facts.device else "") + packed
+    rounded = f", rounded to int8 ({size(facts.int8_bytes)} more)" if facts.int8_bytes else ""
+    own = f"; by kernels of its own: {' and '.join(facts.kernels)}" if facts.kernels else ""
+    return facts.dtype + (f" on {facts.device}" if facts.device else "") + rounded + own
 
 
 def _weights(facts: ModelFacts) -> str:

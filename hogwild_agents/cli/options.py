@@ -133,14 +133,22 @@ Quantization = Annotated[
         "NAME",
     ),
 ]
-PackWeights = Annotated[
+Kernels = Annotated[
     bool | None,
     _option(
         MODEL,
-        "Lay 16-bit weights out for a CPU that cannot multiply them itself. Default: where it "
-        "helps, and memory has room for the copy.",
+        "Compute by the engine's own kernels. Default: where they help.",
         FLAG,
-        "--pack-weights/--no-pack-weights",
+        "--kernels/--no-kernels",
+    ),
+]
+Int8Weights = Annotated[
+    bool | None,
+    _option(
+        MODEL,
+        "Compute with weights rounded to 8 bits, on a CPU: faster, and a little less exact.",
+        FLAG,
+        "--int8-weights",
     ),
 ]
 ModelOption = Annotated[

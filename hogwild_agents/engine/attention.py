@@ -20,6 +20,7 @@ from hogwild_agents.engine.schedule import Schedule
 from hogwild_agents.errors import LentModelError
 
 if TYPE_CHECKING:
+    from hogwild_agents.engine.cpu_tick import CpuTick
     from hogwild_agents.engine.gpu_tick import GpuTick
 
 NAME = "hogwild"
@@ -71,7 +72,7 @@ class TickAttention:
         self._plan = plan
         self._adapter = adapter
         self._placed = {plan.position_ids.device: plan}  # moved once for each device, not layer
-        self._scheduled: dict[torch.device, GpuTick] = {}  # likewise
+        self._ticks: dict[torch.device, GpuTick | CpuTick] = {}  # likewise
 
     def attend(
         self,
@@ -91,7 +92,7 @@ class TickAttention:
         if how.scale is not None:
             queries = _scaled(queries, plan.corrections[how.scale])
         if plan.schedule is not None and index in plan.schedule.kinds:
-            tick = self._scheduled_on(query.device, plan.schedule)
+            tick = self._tick_on(query.device, plan.schedule)
             return tick.attend(index, queries, keys, values, factor)[None]
         reading = plan.readings[how.reach]
         for write in plan.writes:
@@ -138,13 +139,23 @@ class TickAttention:
             self._placed[device] = self._plan.on(device)
         return self._placed[device]
 
-    def _scheduled_on(self, device: torch.device, schedule: Schedule) -> GpuTick:
-        if device not in self._scheduled:
-            from hogwild_agents.engine.gpu_tick import GpuTick  # imports triton
-
+    def _tick_on(self, device: torch.device, schedule: Schedule) -> GpuTick | CpuTick:
+        if device not in self._ticks:
             home = self._plan.position_ids.device
-            self._scheduled[device] = GpuTick(schedule, self._adapter, device, home)
-        return self._scheduled[device]
+            self._ticks[device] = _tick(schedule, self._adapter, device, home)
+        return self._ticks[device]
+
+
+def _tick(
+    schedule: Schedule, adapter: Adapter, device: torch.device, home: torch.device
+) -> GpuTick | CpuTick:
+    if any(tile.tuning.kernel == "cpu" for _, tile in schedule.layouts) and device.type == "cpu":
+        from hogwild_agents.engine.cpu_tick import CpuTick  # imports numba
+
+        return CpuTick(schedule, adapter, home)
+    from hogwild_agents.engine.gpu_tick import GpuTick  # imports triton
+
+    return GpuTick(schedule, adapter, device, home)
 
 
 def _scaled(queries: Tensor, factors: Tensor) -> Tensor:

@@ -31,11 +31,13 @@ from hogwild_agents.engine.cache import Cache
 from hogwild_agents.engine.checks import check_feed, check_tick
 from hogwild_agents.engine.context import find_context
 from hogwild_agents.engine.loan import Loan
-from hogwild_agents.engine.packing import find_layers
 from hogwild_agents.engine.plan import Feed, build_plan
+from hogwild_agents.engine.pool import LayerShape
 from hogwild_agents.engine.probe import Probe
+from hogwild_agents.engine.products import Products, find_layers
 from hogwild_agents.engine.refusals import refusal, unsupported_reason
-from hogwild_agents.errors import ClosedError, FeedError, LentModelError, TickError
+from hogwild_agents.engine.schedule import Tuning, tuning_of
+from hogwild_agents.errors import ClosedError, ConfigError, FeedError, LentModelError, TickError
 
 
 class Engine:
@@ -52,17 +54,20 @@ class Engine:
         max_context: longest view in tokens; by default what the model was made for. Beyond that
             a warning is given once. A model with two longrope tables is run with its long one if
             this is more than the short one is for.
-        pack_weights: let 16-bit linear layers on the CPU compute with a copy of their weights that
-            is laid out for this processor, see :attr:`packed_bytes`. By default where the
-            processor has no 16-bit products of its own, and the copy takes at most half of the
-            free memory; there a tick of 8 workers is about five times as fast with it.
+        kernels: compute attention, and linear layers with 16-bit weights on the CPU, by the
+            engine's own compiled kernels; by default where they help and work, see
+            :attr:`kernels`. False leaves everything to torch; True also multiplies by them where
+            the processor has 16-bit products itself.
+        int8_weights: let linear layers on the CPU compute with copies of their weights that are
+            rounded to 8 bits, with one factor for each output: half the bytes to read for each
+            tick, and logits that differ a little, see :attr:`int8_bytes`.
         verify: check on a short probe that the logits equal those of the plain forward.
 
     Raises:
         UnsupportedModelError: the model's logits would not be computed exactly.
         LentModelError: the model is lent to another engine.
-        ConfigError: a budget or the context is below one token, or ``pack_weights`` is asked for
-            and cannot be had.
+        ConfigError: a budget or the context is below one token, or kernels or int8 weights are
+            asked for and cannot be had.
     """
 
     def __init__(
@@ -72,7 +77,8 @@ class Engine:
         max_tokens: int | None = None,
         max_bytes: int | None = None,
         max_context: int | None = None,
-        pack_weights: bool | None = None,
+        kernels: bool | None = None,
+        int8_weights: bool = False,
         verify: bool = True,
     ) -> None:
         reason = unsupported_reason(model.config)
@@ -90,9 +96,19 @@ class Engine:
         self._loan = Loan(model, self._context)
         weakref.finalize(self, self._loan.give_back).atexit = False
         try:
+            layers = find_layers(model, kernels, int8=int8_weights)
+            if int8_weights:  # the plain forward is then one with these weights
+                self._loan.multiply(Products(layers, int8=True))
             probe = Probe(self._loan) if verify else None
-            self._loan.pack(find_layers(model, pack_weights))
+            if not int8_weights:
+                self._loan.multiply(Products(layers, int8=False))
             self._adapter = attach(self._loan, self._context.limit)
+            self._tuning = _by_torch if kernels is False else tuning_of
+            if kernels and not self.kernels:
+                raise ConfigError(
+                    f"kernels is on, but none of the engine's own runs on {self.device}: it takes "
+                    "numba on a CPU, triton on a GPU; leave it out."
+                )
             cache = Cache(self._adapter, self.device, max_tokens=max_tokens, max_bytes=max_bytes)
             if probe is not None:
                 size = len(probe.tokens)  # in a cache of its own, whatever the budget is
@@ -160,9 +176,20 @@ class Engine:
         return self._cache.pool.bytes_per_token
 
     @property
-    def packed_bytes(self) -> int:
-        """Bytes of the weights' packed copies, or 0 without any."""
-        return self._loan.packed_bytes
+    def kernels(self) -> tuple[str, ...]:
+        """What the engine's own kernels compute: ``"attention"``, ``"products"``, both, or ().
+
+        A layer that they do not take is torch's all the same.
+        """
+        tuned = any(self._tuning(shape) for shape in self._adapter.shapes)
+        multiplied = bool(self._loan.products and self._loan.products.layers)
+        found = {"attention": tuned, "products": multiplied}
+        return tuple(name for name, own in found.items() if own)
+
+    @property
+    def int8_bytes(self) -> int:
+        """Bytes of the copies of weights that are rounded to 8 bits, or 0 without any."""
+        return self._loan.products.int8_bytes if self._loan.products else 0
 
     @property
     def closed(self) -> bool:
@@ -295,7 +322,7 @@ class Engine:
     def _run(self, feeds: Sequence[Feed], *, keep_all: bool) -> Tensor:
         self._cache.reserve(feeds)
         with torch.no_grad():
-            plan = build_plan(feeds, self._adapter, self._cache.pool, self.device)
+            plan = build_plan(feeds, self._adapter, self._cache.pool, self.device, self._tuning)
             logits = self._loan.forward(
                 plan.input_ids,
                 plan.position_ids,
@@ -341,3 +368,7 @@ class Engine:
     def _require_blocks(self, *blocks: CacheBlock) -> None:
         self._require_open()
         self._cache.require(*blocks)
+
+
+def _by_torch(shape: LayerShape) -> Tuning | None:
+    """Leave every layer to torch."""

@@ -1,4 +1,4 @@
-"""Kernel: what a GPU runs for one layer's attention: store new keys, attend to blocks, merge.
+"""GPU attention: the kernels for one layer: store new keys, attend to blocks, merge.
 
 Written in Triton, for tables that a :class:`~hogwild_agents.engine.schedule.Schedule` holds.
 Whatever grows with the context is read from device memory, so launches with equal arguments

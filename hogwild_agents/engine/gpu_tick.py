@@ -1,4 +1,4 @@
-"""Scheduled: a tick's schedule on one device, and the launches of a layer's attention there."""
+"""GPU tick: a tick's schedule on one device, and the launches of a layer's attention there."""
 
 from __future__ import annotations
 

@@ -6,12 +6,12 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hogwild_agents.engine.attention import AttentionPlan
 from hogwild_agents.engine.bridge import Bridge
 from hogwild_agents.engine.context import Context
-from hogwild_agents.engine.packing import Packing
+from hogwild_agents.engine.products import Products
 from hogwild_agents.engine.refusals import refusal
 
 
@@ -37,7 +37,7 @@ class Loan:
         self._attention = _implementations(model.config)
         self._modes = [(module, module.training) for module in model.modules()]
         self._bridge: Bridge | None = None
-        self._packing: Packing | None = None
+        self.products: Products | None = None
         self._returned = False
         try:
             model.eval()
@@ -60,14 +60,9 @@ class Loan:
         """From now on, hand plans to the attention modules themselves."""
         self._bridge = Bridge(self.model)
 
-    def pack(self, layers: list[nn.Linear]) -> None:
-        """Let these of its layers compute with packed weights."""
-        self._packing = Packing(layers)
-
-    @property
-    def packed_bytes(self) -> int:
-        """What the packed weights take."""
-        return self._packing.bytes if self._packing else 0
+    def multiply(self, products: Products) -> None:
+        """Take care that linear layers compute by torch again when the model is given back."""
+        self.products = products
 
     def forward(
         self, input_ids: Tensor, position_ids: Tensor, plan: AttentionPlan, keep: int | Tensor
@@ -103,8 +98,8 @@ class Loan:
             self.model.set_attn_implementation(self._attention)
         if self._bridge:
             self._bridge.remove()
-        if self._packing:
-            self._packing.undo()
+        if self.products:
+            self.products.undo()
         self._context.unpin()
         for module, training in self._modes:
             module.training = training

@@ -9,8 +9,9 @@ that see differently far have readings of their own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import repeat
 from operator import index
 
 import torch
@@ -23,7 +24,6 @@ from hogwild_agents.engine.reach import Reach
 from hogwild_agents.engine.rope import Angles, Rope, to_device
 from hogwild_agents.engine.schedule import (
     Part,
-    Row,
     Schedule,
     Tuning,
     lay_out,
@@ -198,6 +198,9 @@ class Plan:
 class _Readers:
     """Who reads one range of one block: the tokens, how far their queries turn, from where on."""
 
+    block: CacheBlock
+    low: int
+    high: int
     tokens: list[int] = field(default_factory=list)
     offsets: list[int] = field(default_factory=list)
     firsts: list[int] = field(default_factory=list)
@@ -296,17 +299,15 @@ def _spans(feed: Feed, fresh: dict[int, int]) -> list[_Span]:
 
 def _reading(packed: _Packed, fresh: dict[int, int], reach: Reach, device: torch.device) -> Reading:
     readers: dict[tuple[int, int, int], _Readers] = {}
-    blocks: dict[int, CacheBlock] = {}
     lowest = [reach.lowest(position) for position in packed.view_positions]
     for spans, rows in zip(packed.spans, packed.rows, strict=True):
-        blocks |= {id(span[0]): span[0] for span in spans}
         _add_readers(readers, spans, rows, fresh, lowest)
     own_parts = [
         OwnPart(rows.start, rows.stop, _own_mask(packed, rows, lowest, device))
         for rows in packed.rows
         if len(rows) > 1
     ]
-    return _laid_out(readers, blocks, own_parts, len(packed.ids), device)
+    return _laid_out(readers.values(), own_parts, len(packed.ids), device)
 
 
 def entry_block(entry: ViewEntry) -> CacheBlock:
@@ -335,26 +336,31 @@ def _add_readers(
     lowest: list[int],
 ) -> None:
     """Enter a feed's tokens as readers of everything in their view that they reach."""
-    own_origin = spans[-1][3]
+    own_origin, last = spans[-1][3], len(spans) - 1
     for number, (block, low, high, origin) in enumerate(spans):
-        gained, cut = fresh.get(id(block), 0), len(block)
         ranges = [(low, high)]
-        if gained > 1:  # cut where the new tokens begin, so that all feeds share the old part
-            ranges = [(low, min(high, cut)), (max(low, cut), high)]
-            if number == len(spans) - 1:
-                ranges.pop()  # seen causally, from this tick's own keys
+        if fresh.get(id(block), 0) > 1:
+            # Cut where the new tokens begin, so that all feeds share the old part; those of the
+            # feed itself are seen causally, from this tick's own keys.
+            cut = len(block)
+            old, new = (low, min(high, cut)), (max(low, cut), high)
+            ranges = [old] if number == last else [old, new]
         for start, stop in ranges:
-            seeing = [row for row in rows if start < stop and lowest[row] - origin < stop]
-            if seeing:
-                entered = readers.setdefault((id(block), start, stop), _Readers())
-                entered.tokens += seeing
-                entered.offsets += [own_origin - origin] * len(seeing)
-                entered.firsts += [max(start, lowest[row] - origin) for row in seeing]
+            if start >= stop:
+                continue
+            entered = readers.get((id(block), start, stop))
+            for row in rows:
+                first = lowest[row] - origin
+                if first < stop:
+                    if entered is None:
+                        entered = readers[id(block), start, stop] = _Readers(block, start, stop)
+                    entered.tokens.append(row)
+                    entered.offsets.append(own_origin - origin)
+                    entered.firsts.append(max(start, first))
 
 
 def _laid_out(
-    readers: dict[tuple[int, int, int], _Readers],
-    blocks: dict[int, CacheBlock],
+    readers: Iterable[_Readers],
     own_parts: list[OwnPart],
     count: int,
     device: torch.device,
@@ -365,9 +371,9 @@ def _laid_out(
     offsets: list[int] = []
     seen_by: list[list[int]] = [[] for _ in range(count)]
     partial = 0
-    for (block, low, high), who in readers.items():
-        entry, rows, first_row = low, 0, 0
-        for slab, start, stop in pieces(blocks[block]._runs, low, high):
+    for who in readers:
+        entry, rows, first_row = who.low, 0, 0
+        for slab, start, stop in pieces(who.block._runs, who.low, who.high):
             end = entry + stop - start
             seeing = [n for n, first in enumerate(who.firsts) if first < end]
             if len(seeing) > rows:  # later pieces are seen by the same rows or by more
@@ -441,23 +447,21 @@ def _parts(packed: _Packed, fresh: dict[int, int], reach: Reach) -> list[Part]:
     """Return what is read, and by which rows; of a feed's own new tokens each up to itself."""
     readers: dict[tuple[int, int, int], _Readers] = {}
     parts: list[Part] = []
-    blocks: dict[int, CacheBlock] = {}
     lowest = [reach.lowest(position) for position in packed.view_positions]
     for spans, rows in zip(packed.spans, packed.rows, strict=True):
-        blocks |= {id(span[0]): span[0] for span in spans}
         _add_readers(readers, spans, rows, fresh, lowest)
         block, low, high, origin = spans[-1]
         if len(rows) > 1:
             cut = max(low, high - len(rows))
             own = [
-                Row(row, 0, max(cut, lowest[row] - origin), high - len(rows) + number)
+                (row, 0, max(cut, lowest[row] - origin), high - len(rows) + number)
                 for number, row in enumerate(rows)
             ]
             parts += parts_of(pieces(block._runs, cut, high), cut, own)
-    for (name, low, high), who in readers.items():
-        found = zip(who.tokens, who.offsets, who.firsts, strict=True)
-        reading = [Row(token, offset, first, high - 1) for token, offset, first in found]
-        parts += parts_of(pieces(blocks[name]._runs, low, high), low, reading)
+    for who in readers.values():
+        lasts = repeat(who.high - 1)
+        reading = zip(who.tokens, who.offsets, who.firsts, lasts, strict=False)
+        parts += parts_of(pieces(who.block._runs, who.low, who.high), who.low, reading)
     return parts
 
 

@@ -18,12 +18,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
-from typing import NamedTuple
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from hogwild_agents.engine import compiled
 from hogwild_agents.engine.adapter import Adapter, LayerAdapter
+from hogwild_agents.engine.compiled import KernelWarning
 from hogwild_agents.engine.pool import LayerShape, Slab
 from hogwild_agents.engine.reach import Reach
 
@@ -31,15 +33,12 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 """What the kernel computes with."""
 
 
-class KernelWarning(UserWarning):
-    """On a GPU attention is left to torch, since triton does not work there."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Tuning:
     """How work is cut for a device. Nothing but speed depends on it.
 
     Attributes:
+        kernel: whose the work is: Triton's on a GPU, or the compiled one of the CPU.
         programs: how many run at once, over all heads.
         grain: tokens, a power of two; work is dealt out in multiples of it.
         rows: at most so many rows of queries, over the heads of a group, in one tile.
@@ -48,6 +47,7 @@ class Tuning:
         warps: of a program; None for what suits the tile.
     """
 
+    kernel: Literal["gpu", "cpu"] = "gpu"
     programs: int
     grain: int = 64
     rows: int = 128
@@ -57,13 +57,24 @@ class Tuning:
 
 
 def tuning_of(shape: LayerShape) -> Tuning | None:
-    """Return how work is cut for a layer that is left to the kernel; None if torch attends there.
+    """Return how work is cut for a layer that is left to a kernel; None if torch attends there.
 
-    The kernel is for GPUs on which triton is installed.
+    The kernels are for GPUs on which triton is installed, and for CPUs where numba is.
     """
-    if shape.device.type != "cuda" or shape.dtype not in DTYPES:
+    if shape.dtype not in DTYPES:
         return None
-    return _tuning(shape.device)
+    if shape.device.type == "cpu":
+        return _cpu_tuning(shape)
+    return _tuning(shape.device) if shape.device.type == "cuda" else None
+
+
+def _cpu_tuning(shape: LayerShape) -> Tuning | None:
+    if not compiled.works():
+        return None
+    threads = torch.get_num_threads()
+    # A head is one thread's where that divides them evenly: then no thread waits for another.
+    programs = threads if shape.kv_heads % threads == 0 else 4 * threads
+    return Tuning(kernel="cpu", programs=programs)
 
 
 @cache
@@ -93,13 +104,9 @@ def _interprets() -> bool:
     return os.environ.get("TRITON_INTERPRET", "").lower() in ("1", "true", "yes", "on", "y")
 
 
-class Row(NamedTuple):
-    """A query that reads a stretch: of which token, turned how far, and the slots that it sees."""
-
-    token: int
-    offset: int
-    first: int
-    last: int
+Row = tuple[int, int, int, int]
+"""A query that reads a stretch: of which token, turned how far, the first and the last slot that it
+sees."""
 
 
 @dataclass(frozen=True)
@@ -111,21 +118,23 @@ class Part:
 
 
 def parts_of(
-    found: Iterable[tuple[Slab, int, int]], entry: int, rows: Iterable[Row]
+    found: Iterable[tuple[Slab, int, int]],
+    entry: int,
+    readers: Iterable[Row],
 ) -> Iterable[Part]:
     """Yield the parts of a block's range: one for each piece of memory in which it lies.
 
     Args:
         found: the pieces, as (slab, start, stop), in order.
         entry: the block's entry with which the first one begins.
-        rows: who reads the range; ``first`` and ``last`` are entries of the block.
+        readers: who reads the range, with entries of the block for slots.
     """
-    rows = list(rows)
+    readers = list(readers)
     for slab, start, stop in found:
         end, shift = entry + stop - start, start - entry
         seeing = [
-            Row(token, offset, max(first, entry) + shift, min(last, end - 1) + shift)
-            for token, offset, first, last in rows
+            (token, offset, max(first, entry) + shift, min(last, end - 1) + shift)
+            for token, offset, first, last in readers
             if first < end and last >= entry
         ]
         if seeing:
@@ -277,7 +286,7 @@ def _layout(
 ) -> Layout:
     items, ends = _deal(parts, tile, numbers)
     seen_by: list[list[int]] = [[] for _ in range(tokens)]
-    of_row = [row.token for part in parts for row in part.rows]
+    of_row = [row[0] for part in parts for row in part.rows]
     partial = 0
     for item in items:
         for token in of_row[item[4] : item[4] + item[5]]:
@@ -305,7 +314,7 @@ def _deal(
     for part in parts:
         for at in range(0, len(part.rows), tile.rows):
             rows = part.rows[at : at + tile.rows]
-            start, stop = min(row.first for row in rows), max(row.last for row in rows) + 1
+            start, stop = min(row[2] for row in rows), max(row[3] for row in rows) + 1
             tiles.append((part.slab, start, stop, number, len(rows)))
             number += len(rows)
     grain = tile.tuning.grain

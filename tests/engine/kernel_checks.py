@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from functools import partial
 from typing import Any
 
 import pytest
@@ -13,9 +12,8 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from hogwild_agents.bench.kernel import BOUNDS, Launches, main
 from hogwild_agents.bench.scene import Case, Scene
 from hogwild_agents.engine import Engine, engine as engine_module, pool
-from hogwild_agents.engine.plan import build_plan
-from hogwild_agents.engine.reach import FULL, Reach
 from hogwild_agents.engine.schedule import Tuning
+from tests.engine.cases import drawn_cases
 from tests.engine.families import EVERY
 from tests.engine.schedules import Tokens
 from tests.engine.twin import Entry, Twin, Write, oracle_of
@@ -39,7 +37,7 @@ def follow_the_oracle(family: str) -> float:
     tokens = Tokens(5)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pool, "first_slab", lambda shapes: 6)
-        patch.setattr(engine_module, "build_plan", partial(build_plan, tuning=lambda shape: SMALL))
+        patch.setattr(engine_module, "tuning_of", lambda shape: SMALL)
         engine = Engine(EVERY[family].build(), verify=False, **EVERY[family].engine)
         with engine, Twin(engine, oracle_of(family)) as twin:
             prompt, one, two = (twin.block() for _ in range(3))
@@ -54,38 +52,6 @@ def follow_the_oracle(family: str) -> float:
                 Write(two, [Entry(prompt), Entry(one), Entry(two)], tokens(1)),
             )
             return twin.worst
-
-
-@st.composite
-def drawn_cases(draw: st.DrawFn) -> Case:
-    """Small cases of every kind."""
-    kv_heads, group = draw(st.sampled_from([(1, 1), (1, 3), (2, 2), (3, 1), (1, 7)]))
-    key_dim = draw(st.sampled_from([8, 16, 20, 24]))
-    turning = draw(st.sampled_from([0, 4, 6, key_dim]))
-    sizes = st.integers(1, 12)
-    return Case(
-        heads=kv_heads * group,
-        kv_heads=kv_heads,
-        key_dim=key_dim,
-        value_dim=draw(st.sampled_from([key_dim, 8, 18])),
-        dtype=draw(st.sampled_from([torch.float32, torch.float32, torch.float16, torch.bfloat16])),
-        turning=turning,
-        pairing=draw(st.sampled_from(["halves", "neighbours"])),
-        start=draw(st.sampled_from([0, key_dim - turning])),
-        reach=draw(
-            st.one_of(
-                st.just(FULL),
-                st.builds(Reach, st.just("sliding"), sizes),
-                st.builds(Reach, st.just("chunked"), sizes),
-            )
-        ),
-        sinks=draw(st.booleans()),
-        softcap=draw(st.sampled_from([None, 2.0])),
-        workers=draw(st.integers(1, 3)),
-        shared=draw(st.integers(0, 30)),
-        own=draw(st.integers(0, 9)),
-        fed=draw(st.sampled_from([(1,), (1,), (1, 3), (4, 1, 2)])),
-    )
 
 
 DRAWN_TUNINGS = st.builds(
@@ -103,7 +69,11 @@ def equal_torch() -> None:
 
 
 @EXAMPLES
-@given(case=drawn_cases(), tuning=DRAWN_TUNINGS, slab=st.sampled_from([5, 4096]))
+@given(
+    case=drawn_cases([8, 16, 20, 24], [8, 18]),
+    tuning=DRAWN_TUNINGS,
+    slab=st.sampled_from([5, 4096]),
+)
 def _equals_torch(case: Case, tuning: Tuning, slab: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pool, "first_slab", lambda shapes: slab)

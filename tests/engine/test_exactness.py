@@ -18,6 +18,7 @@ from tests.engine.schedules import TeamSchedule, Tokens, run_chaos
 from tests.engine.twin import TOLERANCE, Entry, Twin, Write, engine_of, oracle_of
 
 every_family = pytest.mark.parametrize("family", SUPPORTED)
+either_way = pytest.mark.parametrize("kernels", [None, False], ids=["kernels", "torch"])
 some_families = pytest.mark.parametrize("family", QUICK)
 
 
@@ -33,33 +34,37 @@ SWEEP = drawn(50, database=None, print_blob=True)
 LONG_SWEEP = drawn(250, database=None, print_blob=True)
 
 
+@either_way
 @some_families
 @MODERATE
 @given(data=st.data())
-def test_teams_in_any_layout(family: str, data: st.DataObject) -> None:
-    with Twin.of(family) as twin:
+def test_teams_in_any_layout(family: str, kernels: bool | None, data: st.DataObject) -> None:
+    with Twin.of(family, kernels) as twin:
         TeamSchedule(twin, data.draw).run()
 
 
+@either_way
 @some_families
 @MODERATE
 @given(data=st.data())
-def test_any_views_and_calls(family: str, data: st.DataObject) -> None:
-    with Twin.of(family) as twin:
+def test_any_views_and_calls(family: str, kernels: bool | None, data: st.DataObject) -> None:
+    with Twin.of(family, kernels) as twin:
         run_chaos(twin, data.draw)
 
 
+@either_way
 @ACROSS
 @given(family=st.sampled_from(list(SUPPORTED)), data=st.data())
-def test_teams_of_any_family(family: str, data: st.DataObject) -> None:
-    with Twin.of(family) as twin:
+def test_teams_of_any_family(family: str, kernels: bool | None, data: st.DataObject) -> None:
+    with Twin.of(family, kernels) as twin:
         TeamSchedule(twin, data.draw).run()
 
 
+@either_way
 @ACROSS
 @given(family=st.sampled_from(list(SUPPORTED)), data=st.data())
-def test_any_views_of_any_family(family: str, data: st.DataObject) -> None:
-    with Twin.of(family) as twin:
+def test_any_views_of_any_family(family: str, kernels: bool | None, data: st.DataObject) -> None:
+    with Twin.of(family, kernels) as twin:
         run_chaos(twin, data.draw)
 
 
@@ -99,7 +104,7 @@ def fresh(family: str) -> Any:
 @SWEEP
 @given(data=st.data())
 def test_sweep_of_teams(family: str, data: st.DataObject) -> None:
-    with Twin.of(family) as twin:
+    with Twin.of(family, data.draw(st.sampled_from([None, False]))) as twin:  # kernels, or torch
         TeamSchedule(twin, data.draw).run()
 
 
@@ -108,7 +113,7 @@ def test_sweep_of_teams(family: str, data: st.DataObject) -> None:
 @SWEEP
 @given(data=st.data())
 def test_sweep_of_any_views(family: str, data: st.DataObject) -> None:
-    with Twin.of(family) as twin:
+    with Twin.of(family, data.draw(st.sampled_from([None, False]))) as twin:  # kernels, or torch
         run_chaos(twin, data.draw)
 
 
@@ -130,11 +135,12 @@ def test_long_sweep_of_any_views(family: str, data: st.DataObject) -> None:
         run_chaos(twin, data.draw)
 
 
+@either_way
 @every_family
-def test_one_worker_equals_the_plain_forward(family: str) -> None:
+def test_one_worker_equals_the_plain_forward(family: str, kernels: bool | None) -> None:
     ids = Tokens(3)(50)
     plain = plain_logits(SUPPORTED[family].build(), ids)
-    error = (one_worker(engine_of(family), ids) - plain).abs().max()
+    error = (one_worker(engine_of(family, kernels), ids) - plain).abs().max()
     assert error <= 1e-5 * plain.abs().max()
     assert error <= TOLERANCE
 

@@ -15,14 +15,16 @@ from hogwild_agents.bench.scene import Case, Scene
 from hogwild_agents.engine import (
     Engine,
     Feed,
+    compiled,
     engine as engine_module,
     pool,
     schedule as schedule_module,
 )
+from hogwild_agents.engine.compiled import KernelWarning
 from hogwild_agents.engine.plan import Plan, build_plan
 from hogwild_agents.engine.pool import LayerShape
 from hogwild_agents.engine.reach import FULL, Reach
-from hogwild_agents.engine.schedule import KernelWarning, Layout, Schedule, Tuning, tuning_of
+from hogwild_agents.engine.schedule import Layout, Schedule, Tuning, tuning_of
 from tests.engine.families import SUPPORTED
 
 CPU = torch.device("cpu")
@@ -136,21 +138,52 @@ def test_sections_stay_in_their_places_while_contexts_grow() -> None:
     )
 
 
-def test_a_cpu_is_left_to_torch() -> None:
-    assert tuning_of(LayerShape(2, 16, 16, torch.float32, CPU)) is None
+def schedules_of(engine: Engine) -> list[Schedule | None]:
+    """The schedule of the plan of one tick."""
     plans: list[Plan] = []
 
     def build(*given: Any) -> Plan:
         plans.append(build_plan(*given))
         return plans[-1]
 
-    with (
-        patch.object(engine_module, "build_plan", build),
-        Engine(SUPPORTED["llama"].build(), verify=False) as engine,
-    ):
+    with patch.object(engine_module, "build_plan", build):
         block = engine.block()
         engine.forward([Feed(block, [block], [3])])
-    assert [plan.schedule for plan in plans] == [None]
+    return [plan.schedule for plan in plans]
+
+
+@pytest.mark.skipif(not compiled.works(), reason="nothing can be compiled here")
+def test_a_cpu_takes_what_it_can_compile_and_leaves_the_rest_to_torch() -> None:
+    found = tuning_of(LayerShape(2, 16, 8, torch.float32, CPU))
+    assert found is not None
+    assert found.kernel == "cpu"
+    assert tuning_of(LayerShape(2, 16, 8, torch.float64, CPU)) is None
+    with patch.object(compiled, "works", lambda: False):
+        assert tuning_of(LayerShape(2, 16, 8, torch.float32, CPU)) is None
+
+
+@pytest.mark.parametrize("kernels", [None, False])
+def test_a_plan_is_for_torch_where_there_is_no_kernel(kernels: bool | None) -> None:
+    with Engine(SUPPORTED["llama"].build(), verify=False, kernels=kernels) as engine:
+        by_torch = "attention" not in engine.kernels
+        assert [schedule is None for schedule in schedules_of(engine)] == [by_torch]
+        assert by_torch or kernels is None
+
+
+def test_heads_are_dealt_out_whole_where_threads_divide_them() -> None:
+    before = torch.get_num_threads()
+    if not compiled.works():
+        pytest.skip("nothing can be compiled here")
+    try:
+        programs = {}
+        for threads, kv_heads in ((1, 3), (2, 4), (2, 3), (4, 2)):
+            torch.set_num_threads(threads)
+            found = tuning_of(LayerShape(kv_heads, 16, 16, torch.float32, CPU))
+            assert found is not None
+            programs[threads, kv_heads] = -(-found.programs // kv_heads)
+    finally:
+        torch.set_num_threads(before)
+    assert programs == {(1, 3): 1, (2, 4): 1, (2, 3): 3, (4, 2): 8}
 
 
 def test_a_gpu_on_which_triton_does_not_work_is_left_to_torch() -> None:

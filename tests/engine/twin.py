@@ -20,9 +20,9 @@ TOLERANCE = 1e-4
 
 
 @functools.cache
-def engine_of(family: str) -> Engine:
+def engine_of(family: str, kernels: bool | None = None) -> Engine:
     """One engine a family for all tests: slots are reused from test to test."""
-    return Engine(EVERY[family].build(), **EVERY[family].engine)
+    return Engine(EVERY[family].build(), kernels=kernels, **EVERY[family].engine)
 
 
 @functools.cache
@@ -72,9 +72,9 @@ class Twin:
         oracle.routing_margin = float("inf")
 
     @classmethod
-    def of(cls, family: str) -> Twin:
+    def of(cls, family: str, kernels: bool | None = None) -> Twin:
         """A twin on the shared engine and oracle of a family."""
-        return cls(engine_of(family), oracle_of(family))
+        return cls(engine_of(family, kernels), oracle_of(family))
 
     def block(self) -> int:
         """A new empty block; returns its number."""

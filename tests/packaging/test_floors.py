@@ -20,7 +20,14 @@ ENGINE = f"{PACKAGE}.engine"
 FACES = tuple(f"{PACKAGE}.{name}" for name in ("__main__", "bench", "cli", "testing"))
 PLUGINS = (f"{PACKAGE}.policies", f"{PACKAGE}.prompts")
 TENSORS = {"torch", "transformers"}
-KERNEL = tuple(f"{ENGINE}.{name}" for name in ("gpu_attention", "gpu_tick"))
+MAY_COMPILE = {
+    library: tuple(f"{ENGINE}.{name}" for name in names.split())
+    for library, names in (
+        ("triton", "gpu_attention gpu_tick"),
+        ("numba", "compiled vectors cpu_attention cpu_products"),
+        ("llvmlite", "vectors cpu_attention cpu_products"),
+    )
+}
 # The runtime's only doors to torch and transformers; the others see tensors at most as a type.
 MAY_LOAD_TENSORS = tuple(
     f"{PACKAGE}.{name}"
@@ -59,8 +66,8 @@ def allowed(module: str, found: Import) -> bool:
         case "engine":
             if ours:
                 return found.inside(ERRORS, ENGINE)
-            if found.top == "triton":
-                return module in KERNEL
+            if found.top in MAY_COMPILE:
+                return module in MAY_COMPILE[found.top]
             return found.top in {*TENSORS, *sys.stdlib_module_names}
         case "runtime":
             if found.top in TENSORS:

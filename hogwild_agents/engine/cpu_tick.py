@@ -1,0 +1,125 @@
+"""CPU tick: a tick's schedule in the memory of the host, and a layer's attention by it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from hogwild_agents.engine import compiled, cpu_attention, threads
+from hogwild_agents.engine.adapter import Adapter
+from hogwild_agents.engine.cpu_attention import ATTEND, MERGE, STORE, Layer, padded
+from hogwild_agents.engine.rope import Angles, Rope, to_device
+from hogwild_agents.engine.schedule import Kind, Schedule
+
+
+class CpuTick:
+    """What the layers on the CPU need of a schedule, and their attention.
+
+    Args:
+        schedule: the tick.
+        adapter: the layers.
+        home: where rotary tables are asked for angles.
+    """
+
+    def __init__(self, schedule: Schedule, adapter: Adapter, home: torch.device) -> None:
+        self._schedule, self._adapter, self._home = schedule, adapter, home
+        self._angles: dict[Rope, Angles] = {}
+        self._rooms: dict[Kind, tuple[Tensor, Tensor]] = {}
+        self._table = schedule.table.data_ptr()
+
+    def attend(
+        self, index: int, queries: Tensor, keys: Tensor, values: Tensor, scale: float
+    ) -> Tensor:
+        """Store the new keys and values of a layer, and attend.
+
+        Args:
+            index: of the layer.
+            queries: [heads, T, key_dim], rotated to block-local positions.
+            keys: [kv_heads, T, key_dim], likewise.
+            values: [kv_heads, T, value_dim].
+            scale: factor of the scores.
+
+        Returns:
+            [T, heads, value_dim] in the dtype of the queries.
+        """
+        how, schedule = self._adapter.layers[index], self._schedule
+        kind, shape, rope = schedule.kinds[index], how.shape, how.rope
+        tile, room = kind[1], schedule.layouts[kind].room
+        group = how.heads // shape.kv_heads
+        queries, keys, values = map(_dense, (queries, keys, values))
+        result = queries.new_empty(schedule.tokens, how.heads, shape.value_dim)
+        outs, lses = self._room(kind, shape.kv_heads * room * group, padded(shape.value_dim))
+        cos, sin = (outs, outs) if rope is None else self._turns(rope)
+        sinks = None if how.sinks is None else how.sinks.float().contiguous()
+        factors = torch.tensor([scale, how.softcap or 0.0], dtype=torch.float64)
+        layer = Layer(  # type: ignore[call-arg, misc]
+            *self._tables(kind),
+            self._table + 8 * schedule.slots[0],
+            self._slabs(index),
+            *_place(queries),
+            *_place(keys),
+            *_place(values),
+            *(states.data_ptr() for states in (cos, sin, outs, lses)),
+            sinks=0 if sinks is None else sinks.data_ptr(),
+            key_dim=shape.key_dim,
+            value_dim=shape.value_dim,
+            group=group,
+            room=room,
+            tokens=schedule.tokens,
+            kv_heads=shape.kv_heads,
+            programs=tile.programs,
+            start=0 if rope is None else rope.start,
+            pairs=0 if rope is None else cos.shape[-1],
+            neighbours=int(rope is not None and rope.pairing == "neighbours"),
+            result=result.data_ptr(),
+            factors=factors.data_ptr(),
+            phases=STORE + ATTEND + MERGE,
+        )
+        self._run(layer, shape.dtype, tile.block)
+        return result
+
+    def _run(self, layer: Layer, dtype: torch.dtype, lanes: int) -> None:
+        """Do everything head by head, or, where several threads share a head, step by step."""
+        address = compiled.attention(dtype).address
+        place = cpu_attention.place_for(layer.key_dim, layer.value_dim, lanes)
+        if layer.programs == 1:
+            threads.run(address, place, layer)
+        else:
+            for phase in (STORE, ATTEND, MERGE):
+                threads.run(address, place, layer._replace(phases=phase))
+
+    def _tables(self, kind: Kind) -> Iterator[int]:
+        """Yield where the tables of a kind lie, in the order of a layout's fields."""
+        layout = self._schedule.layouts[kind]
+        for name in ("items", "item_ends", "rows", "partials", "partial_ends"):
+            yield self._table + 8 * getattr(layout, name)[0]
+
+    def _slabs(self, index: int) -> int:
+        """Return where the addresses of a layer's slabs lie."""
+        return self._table + 8 * (self._schedule.addresses[0] + 2 * self._schedule.slabs * index)
+
+    def _room(self, kind: Kind, results: int, width: int) -> tuple[Tensor, Tensor]:
+        """Return memory for partial results, which the layers of a kind use one after another."""
+        if kind not in self._rooms:
+            self._rooms[kind] = torch.empty(results, width), torch.empty(results)
+        return self._rooms[kind]
+
+    def _turns(self, rope: Rope) -> Angles:
+        """Return the angles of the schedule's offsets, signs and all."""
+        if rope not in self._angles:
+            offsets = self._schedule.table[slice(*self._schedule.offsets)].to(self._home)
+            cos, sin = to_device(rope.table.angles(offsets), torch.device("cpu"))
+            self._angles[rope] = cos.contiguous(), (-sin if rope.backwards else sin).contiguous()
+        return self._angles[rope]
+
+
+def _dense(states: Tensor) -> Tensor:
+    """Return states whose dimensions lie side by side."""
+    return states if states.stride(-1) == 1 else states.contiguous()
+
+
+def _place(states: Tensor) -> tuple[int, int, int]:
+    """Return where states [heads, T, dim] lie: their address and two strides."""
+    return states.data_ptr(), states.stride(0), states.stride(1)

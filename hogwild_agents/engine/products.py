@@ -1,0 +1,147 @@
+"""Products: linear layers on the CPU that compute with the engine's own compiled products.
+
+A processor without 16-bit products (x86 with AVX2 only) widens every bfloat16 weight again for each
+row of a tick when torch multiplies, so that N workers cost N times as much as one. The compiled
+ones widen a weight once for all rows, where the model has it, and add up in float32. They also
+multiply with weights rounded to int8, of which memory has half as many bytes to hand over.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TypeGuard
+
+import torch
+from torch import Tensor, nn
+
+from hogwild_agents.engine import compiled, threads
+from hogwild_agents.errors import ConfigError
+
+_NATIVE = {
+    torch.bfloat16: "_is_mkldnn_bf16_supported",
+    torch.float16: "_is_mkldnn_fp16_supported",
+}
+"""Of each dtype, what tells whether the processor multiplies it itself."""
+_EVEN = 16
+"""A layer's inputs are a multiple of this, or torch multiplies."""
+
+
+class Products:
+    """Linear layers that compute with compiled products until undone.
+
+    Args:
+        layers: which ones. Their own weights stay where they are.
+        int8: whether they compute with copies of their weights rounded to 8 bits.
+
+    Attributes:
+        layers: those that do.
+        int8_bytes: what the copies take.
+    """
+
+    def __init__(self, layers: list[nn.Linear], *, int8: bool) -> None:
+        copies = [_rounded(layer.weight) if int8 else None for layer in layers]
+        self.int8_bytes = sum(part.nbytes for copy in copies if copy for part in copy)
+        self.layers = layers
+        for layer, copy in zip(layers, copies, strict=True):
+            layer.forward = partial(_product, layer, copy)  # type: ignore[method-assign]
+
+    def undo(self) -> None:
+        """Let the layers compute by torch again."""
+        for layer in self.layers:
+            del layer.forward
+        self.layers = []
+        self.int8_bytes = 0
+
+
+def find_layers(model: nn.Module, wanted: bool | None, *, int8: bool = False) -> list[nn.Linear]:
+    """Return the layers of a model that are to compute with compiled products.
+
+    Args:
+        model: any model.
+        wanted: whether layers with 16-bit weights are; None for where it helps: the processor has
+            no products of their dtype.
+        int8: whether all are that can be, with rounded weights.
+
+    Raises:
+        ConfigError: ``int8`` is asked for, and nothing can compute so.
+    """
+    if not int8 and wanted is False:
+        return []
+    dtypes = (*_NATIVE, torch.float32) if int8 else tuple(_NATIVE)
+    layers = [layer for layer in model.modules() if _is_plain(layer, dtypes)]
+    if not int8 and not wanted:
+        layers = [layer for layer in layers if not _is_native(layer.weight.dtype)]
+    if layers and compiled.works():
+        return layers
+    if int8:
+        raise ConfigError(
+            "int8_weights is on, but "
+            + (
+                "nothing can be compiled here (it takes numba, and a torch with GCC's OpenMP)"
+                if layers
+                else "the model has no linear layers on the CPU whose weights could be rounded"
+            )
+            + ": leave it out."
+        )
+    return []
+
+
+def _is_plain(layer: nn.Module, dtypes: tuple[torch.dtype, ...]) -> TypeGuard[nn.Linear]:
+    if type(layer) is not nn.Linear or "forward" in vars(layer):  # a subclass, or somebody's hook
+        return False
+    weight = layer.weight
+    return (
+        type(weight.data) is Tensor
+        and weight.is_cpu
+        and weight.is_contiguous()
+        and weight.dtype in dtypes
+        and not weight.shape[1] % _EVEN
+    )
+
+
+def _is_native(dtype: torch.dtype) -> bool:
+    tell = getattr(torch.ops.mkldnn, _NATIVE[dtype], None)
+    return bool(tell()) if tell is not None else False
+
+
+def _rounded(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Return weights [outs, count] as int8, and the factor of each output, [outs] float32."""
+    with torch.no_grad():
+        weight = weight.float()
+        scales = weight.abs().amax(1).clamp_min(1e-12) / 127
+        return (weight / scales[:, None]).round_().to(torch.int8), scales
+
+
+def _product(layer: nn.Linear, rounded: tuple[Tensor, Tensor] | None, states: Tensor) -> Tensor:
+    """Compute what a layer does with states [..., count]."""
+    weight = layer.weight
+    bias: Tensor | None = layer.bias
+    if states.dtype != weight.dtype:
+        return nn.functional.linear(states, weight, bias)  # torch says what is wrong
+    numbers, scales = rounded or (weight, None)
+    states = states.contiguous()
+    outs, count = weight.shape
+    result = states.new_empty(*states.shape[:-1], outs)
+    job = (
+        numbers.data_ptr(),
+        0 if scales is None else scales.data_ptr(),
+        0 if bias is None else bias.data_ptr(),
+        states.data_ptr(),
+        result.data_ptr(),
+        outs,
+        count,
+        states.numel() // count,
+    )
+    threads.run(_function(numbers.dtype, states.dtype), _place(), job)
+    return result
+
+
+def _function(weights: torch.dtype, states: torch.dtype) -> int:
+    address: int = compiled.products(weights, states).address
+    return address
+
+
+def _place() -> int:
+    from hogwild_agents.engine.cpu_products import PLACE  # imports numba
+
+    return PLACE

@@ -1,0 +1,390 @@
+"""Vectors: numbers side by side in a register, for the engine's own kernels on the CPU.
+
+numba compiles Python functions for the processor at hand. What it lacks are a vector type, 16-bit
+floats, and pointers into tensors; they are added here. A kernel names the type of what it reads by
+a pointer's: ``float32``, ``int8``, or what stands for a 16-bit float, BFLOAT16 or FLOAT16.
+
+Importing this module imports numba.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import llvmlite.binding as llvm
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic, models, overload, register_model
+from numba.types import float32
+
+WIDTH = 16 if llvm.get_host_cpu_features().get("avx512f") else 8
+"""Numbers in a vector. Where registers are smaller, LLVM takes several for one."""
+
+BFLOAT16, FLOAT16 = types.uint16, types.int16
+"""numba's types that stand for the bits of 16-bit floats, of which it has none."""
+
+_F32, _I16, _I32, _I64 = ir.FloatType(), ir.IntType(16), ir.IntType(32), ir.IntType(64)
+VECTOR = ir.VectorType(_F32, WIDTH)
+_INTEGERS = ir.VectorType(_I32, WIDTH)
+_NAME = f"v{WIDTH}f32"
+
+
+class Vector(types.Type):
+    """numba's type of ``WIDTH`` float32 numbers."""
+
+    def __init__(self) -> None:
+        super().__init__(name=f"float32x{WIDTH}")
+
+
+vector = Vector()
+
+
+@register_model(Vector)
+class _Model(models.PrimitiveModel):
+    def __init__(self, manager: Any, kind: Any) -> None:
+        super().__init__(manager, kind, VECTOR)
+
+
+# -- pointers
+
+
+@intrinsic
+def pointer(context, address, element):
+    """Return a pointer to elements of a type at an address, an integer."""
+    kind = types.CPointer(element.instance_type)
+
+    def build(context, builder, signature, args):
+        return builder.inttoptr(args[0], context.get_value_type(kind))
+
+    return kind(types.int64, element), build
+
+
+@intrinsic
+def integers(context, address):
+    """Return a pointer to 64-bit integers from one to nothing in particular."""
+    kind = types.CPointer(types.int64)
+
+    def build(context, builder, signature, args):
+        return builder.bitcast(args[0], context.get_value_type(kind))
+
+    return kind(types.voidptr), build
+
+
+@intrinsic
+def floats(context, pointer):
+    """Return a pointer to float32 from one to anything."""
+    kind = types.CPointer(types.float32)
+
+    def build(context, builder, signature, args):
+        return builder.bitcast(args[0], context.get_value_type(kind))
+
+    return kind(pointer), build
+
+
+@intrinsic
+def is_float32(context, pointer):
+    """Whether a pointer is one to float32; LLVM leaves out the branch that is not taken."""
+    known = pointer.dtype == types.float32
+
+    def build(context, builder, signature, args):
+        return ir.Constant(ir.IntType(1), known)
+
+    return types.boolean(pointer), build
+
+
+@intrinsic
+def shifted(context, pointer, count):
+    """Return a pointer to the element that lies so many further on."""
+
+    def build(context, builder, signature, args):
+        return builder.gep(args[0], [args[1]])
+
+    return pointer(pointer, types.int64), build
+
+
+@intrinsic
+def get(context, pointer, index):
+    """Return one element; a 16-bit float as a float32."""
+    element = pointer.dtype
+    result = element if element in (types.int64, types.float64) else types.float32
+
+    def build(context, builder, signature, args):
+        value = builder.load(builder.gep(args[0], [args[1]]))
+        return _widened(builder, value, element, _F32, _I32)
+
+    return result(pointer, types.int64), build
+
+
+@intrinsic
+def put(context, pointer, index, value):
+    """Write one float32, rounded to the pointer's type."""
+    element = pointer.dtype
+
+    def build(context, builder, signature, args):
+        number = _narrowed(builder, args[2], element)
+        builder.store(number, builder.gep(args[0], [args[1]]))
+        return context.get_dummy_value()
+
+    return types.void(pointer, types.int64, types.float32), build
+
+
+@intrinsic
+def take(context, pointer):
+    """Add 1 to an integer that several threads share, and return what it was."""
+
+    def build(context, builder, signature, args):
+        return builder.atomic_rmw("add", args[0], ir.Constant(_I64, 1), "monotonic")
+
+    return types.int64(pointer), build
+
+
+# -- memory and vectors
+
+
+@intrinsic
+def load(context, pointer, index):
+    """Return ``WIDTH`` elements from ``index`` on, as float32."""
+    element = pointer.dtype
+
+    def build(context, builder, signature, args):
+        return build_load(context, builder, args[0], args[1], element)
+
+    return vector(pointer, types.int64), build
+
+
+@intrinsic
+def store(context, pointer, index, value):
+    """Write ``WIDTH`` numbers from ``index`` on, rounded to the pointer's type."""
+    element = pointer.dtype
+
+    def build(context, builder, signature, args):
+        place = builder.gep(args[0], [args[1]])
+        numbers = _narrowed(builder, args[2], element)
+        to = builder.bitcast(place, numbers.type.as_pointer())
+        builder.store(numbers, to, align=context.get_abi_sizeof(context.get_value_type(element)))
+        return context.get_dummy_value()
+
+    return types.void(pointer, types.int64, vector), build
+
+
+def build_load(context, builder, base, index, element):
+    kind = context.get_value_type(element)
+    place = builder.bitcast(builder.gep(base, [index]), ir.VectorType(kind, WIDTH).as_pointer())
+    numbers = builder.load(place, align=context.get_abi_sizeof(kind))
+    return _widened(builder, numbers, element, VECTOR, _INTEGERS)
+
+
+def _widened(builder, numbers, element, floats, wide):
+    if element == BFLOAT16:  # bfloat16: the upper half of a float32
+        return builder.bitcast(builder.shl(builder.zext(numbers, wide), _all(16, wide)), floats)
+    if element == FLOAT16:
+        half = _like(numbers, ir.HalfType())
+        return builder.fpext(builder.bitcast(numbers, half), floats)
+    if element == types.int8:
+        return builder.sitofp(builder.sext(numbers, wide), floats)
+    return numbers
+
+
+def _narrowed(builder, numbers, element):
+    if element == FLOAT16:
+        return builder.bitcast(
+            builder.fptrunc(numbers, _like(numbers, ir.HalfType())), _like(numbers, _I16)
+        )
+    if element != BFLOAT16:
+        return numbers
+    wide = _like(numbers, _I32)
+    bits = builder.bitcast(numbers, wide)  # to the nearest, ties to even
+    odd = builder.and_(builder.lshr(bits, _all(16, wide)), _all(1, wide))
+    rounded = builder.add(builder.add(bits, _all(0x7FFF, wide)), odd)
+    nothing = builder.fcmp_unordered("uno", numbers, numbers)
+    rounded = builder.select(nothing, _all(0x7FC00000, wide), rounded)
+    return builder.trunc(builder.lshr(rounded, _all(16, wide)), _like(numbers, _I16))
+
+
+def _like(numbers, kind):
+    """Return a type for as many of a kind as there are numbers."""
+    return ir.VectorType(kind, WIDTH) if isinstance(numbers.type, ir.VectorType) else kind
+
+
+def _all(number, kind=_INTEGERS):
+    return ir.Constant(kind, [number] * WIDTH if isinstance(kind, ir.VectorType) else number)
+
+
+# -- arithmetic
+
+
+@intrinsic
+def spread(context, number):
+    """Return a vector of one number."""
+
+    def build(context, builder, signature, args):
+        return build_spread(builder, args[0])
+
+    return vector(types.float32), build
+
+
+def build_spread(builder, number):
+    empty = ir.Constant(VECTOR, ir.Undefined)
+    first = builder.insert_element(empty, number, ir.Constant(_I32, 0))
+    return builder.shuffle_vector(first, empty, ir.Constant(_INTEGERS, [0] * WIDTH))
+
+
+def _binary(name):
+    @intrinsic
+    def operation(context, left, right):
+        def build(context, builder, signature, args):
+            return getattr(builder, name)(*args)
+
+        return vector(vector, vector), build
+
+    return operation
+
+
+def _called(name, count):
+    """Return an intrinsic that is one of LLVM's, with so many arguments."""
+
+    def build(context, builder, signature, args):
+        return call(builder, name, *args)
+
+    if count == 1:
+        return intrinsic(lambda context, number: (vector(vector), build))
+    if count == 2:
+        return intrinsic(lambda context, left, right: (vector(vector, vector), build))
+    return intrinsic(lambda context, left, right, more: (vector(vector, vector, vector), build))
+
+
+def call(builder, name, *args):
+    kind = ir.FunctionType(VECTOR, [VECTOR] * len(args))
+    function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.{name}.{_NAME}")
+    return builder.call(function, args)
+
+
+def prefetch(builder, place):
+    """Ask for memory that will be read soon; it need not exist."""
+    byte = ir.IntType(8).as_pointer()
+    kind = ir.FunctionType(ir.VoidType(), [byte, _I32, _I32, _I32])
+    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    builder.call(function, [builder.bitcast(place, byte), _I32(0), _I32(3), _I32(1)])
+
+
+_add, _subtract, _multiply, _divide = map(_binary, ("fadd", "fsub", "fmul", "fdiv"))
+fma = _called("fma", 3)
+maximum, minimum = _called("maxnum", 2), _called("minnum", 2)
+_rounded = _called("rint", 1)
+
+
+def _overloaded(operation):
+    def typed(left, right):
+        if isinstance(left, Vector) and isinstance(right, Vector):
+            return lambda left, right: operation(left, right)
+        return None
+
+    return typed
+
+
+overload(operator.add)(_overloaded(_add))
+overload(operator.sub)(_overloaded(_subtract))
+overload(operator.mul)(_overloaded(_multiply))
+overload(operator.truediv)(_overloaded(_divide))
+
+
+@intrinsic
+def total(context, numbers):
+    """Return the sum of a vector's numbers."""
+
+    def build(context, builder, signature, args):
+        return build_total(builder, args[0])
+
+    return types.float32(vector), build
+
+
+def build_total(builder, numbers):
+    kind = ir.FunctionType(_F32, [_F32, VECTOR])
+    name = f"llvm.vector.reduce.fadd.{_NAME}"
+    function = cgutils.get_or_insert_function(builder.module, kind, name)
+    return builder.call(function, [ir.Constant(_F32, 0.0), numbers], fastmath=("reassoc",))
+
+
+@intrinsic
+def any_above(context, left, right):
+    """Whether a number is above its counterpart."""
+
+    def build(context, builder, signature, args):
+        above = builder.fcmp_ordered(">", *args)
+        bits = builder.bitcast(above, ir.IntType(WIDTH))
+        return builder.icmp_unsigned("!=", bits, ir.Constant(bits.type, 0))
+
+    return types.boolean(vector, vector), build
+
+
+@intrinsic
+def between(context, low, number, high, value, otherwise):
+    """Return ``value`` where ``low`` <= ``number`` <= ``high``, else ``otherwise``."""
+
+    def build(context, builder, signature, args):
+        low, number, high, value, otherwise = args
+        above = builder.fcmp_ordered("<=", low, number)
+        within = builder.and_(above, builder.fcmp_ordered("<=", number, high))
+        return builder.select(within, value, otherwise)
+
+    return vector(vector, vector, vector, vector, vector), build
+
+
+@intrinsic
+def _power_of_two(context, exponent):
+    """Return 2 to the power of whole numbers from -126 to 127."""
+
+    def build(context, builder, signature, args):
+        bits = builder.shl(builder.add(builder.fptosi(args[0], _INTEGERS), _all(127)), _all(23))
+        return builder.bitcast(bits, VECTOR)
+
+    return vector(vector), build
+
+
+@intrinsic
+def _number_or(context, number, value):
+    """Return ``value``, but NaN where ``number`` is one."""
+
+    def build(context, builder, signature, args):
+        return builder.select(builder.fcmp_unordered("uno", args[0], args[0]), *args)
+
+    return vector(vector, vector), build
+
+
+@njit(nogil=True)
+def exp(number):
+    """Return e to the power of numbers up to 88, to 2 units in the last place; 0 below -87.3."""
+    bounded = maximum(number, spread(float32(-87.3)))
+    whole = _rounded(bounded * spread(float32(1.4426950408889634)))
+    rest = fma(whole, spread(float32(-0.693359375)), bounded)
+    rest = fma(whole, spread(float32(2.12194440e-4)), rest)
+    series = spread(float32(1 / 5040))
+    series = fma(series, rest, spread(float32(1 / 720)))
+    series = fma(series, rest, spread(float32(1 / 120)))
+    series = fma(series, rest, spread(float32(1 / 24)))
+    series = fma(series, rest, spread(float32(1 / 6)))
+    series = fma(series, rest, spread(float32(0.5)))
+    series = fma(series, rest, spread(float32(1)))
+    series = fma(series, rest, spread(float32(1)))
+    power = series * _power_of_two(whole)
+    zero = spread(float32(0))
+    return _number_or(number, between(spread(float32(-87.3)), number, number, power, zero))
+
+
+@njit(nogil=True)
+def tanh(number):
+    """Return the hyperbolic tangent."""
+    one = spread(float32(1))
+    size = maximum(number, spread(float32(0)) - number)
+    small = exp(spread(float32(-2)) * size)
+    bent = (one - small) / (one + small)
+    zero = spread(float32(0))
+    bent = between(zero, number, number, bent, zero - bent)
+    square = number * number  # near 0 the difference above has few digits
+    series = spread(float32(-17 / 315))
+    series = fma(series, square, spread(float32(2 / 15)))
+    series = fma(series, square, spread(float32(-1 / 3)))
+    series = fma(series * square, number, number)
+    return between(zero, size, spread(float32(0.1)), series, bent)

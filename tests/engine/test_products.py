@@ -1,0 +1,177 @@
+"""Compiled products: the same layers, computed more exactly, and given back untouched."""
+
+from __future__ import annotations
+
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+import torch
+from hypothesis import given, settings, strategies as st
+from torch import nn
+
+from hogwild_agents.engine import Engine, Feed, compiled
+from hogwild_agents.engine.products import Products, find_layers
+from hogwild_agents.errors import ConfigError
+from tests.engine.families import EVERY, VOCAB
+
+TOKENS = [token % VOCAB for token in range(3, 40)]
+HALVES = [torch.bfloat16, torch.float16]
+needs_numba = pytest.mark.skipif(not compiled.works(), reason="nothing can be compiled here")
+
+
+def built(family: str, dtype: torch.dtype = torch.bfloat16) -> Any:
+    return EVERY[family].build().to(dtype)
+
+
+def logits_of(engine: Engine, tokens: list[int]) -> torch.Tensor:
+    block = engine.block()
+    return engine.forward([Feed(block, [block], tokens)], logits="all")
+
+
+@needs_numba
+@settings(max_examples=60, deadline=None)
+@given(
+    dtype=st.sampled_from(HALVES),
+    bias=st.booleans(),
+    rows=st.one_of(st.integers(1, 14), st.just(65)),
+    count=st.sampled_from([16, 96, 1040, 2064]),
+    outs=st.sampled_from([1, 15, 16, 49, 50, 128, 207]),
+    threads=st.integers(1, 3),
+)
+def test_a_layer_errs_less_than_torch_does(
+    dtype: torch.dtype, bias: bool, rows: int, count: int, outs: int, threads: int
+) -> None:
+    torch.manual_seed(rows)
+    layer = nn.Linear(count, outs, bias=bias).to(dtype)
+    states = torch.randn(1, rows, count).to(dtype)
+    exact = nn.functional.linear(
+        states.double(), layer.weight.double(), layer.bias.double() if bias else None
+    )
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with torch.no_grad():
+            plain = layer(states)
+            products = Products([layer], int8=False)
+            own = layer(states)
+            products.undo()
+            again = layer(states)
+    finally:
+        torch.set_num_threads(before)
+    assert (own.dtype, own.shape) == (dtype, plain.shape)
+    rounding = torch.finfo(dtype).eps * exact.abs()  # of the result, by half of that at most
+    assert ((own - exact).abs() <= rounding / 2 + 2e-6 * exact.abs().max()).all()
+    assert torch.equal(again, plain)
+
+
+@needs_numba
+@pytest.mark.parametrize("dtype", [torch.float32, *HALVES])
+@pytest.mark.parametrize("rows", [1, 5, 6, 20])
+def test_int8_weights_are_the_nearest_of_127_steps_and_nothing_else_is_lost(
+    dtype: torch.dtype, rows: int
+) -> None:
+    torch.manual_seed(rows)
+    layer = nn.Linear(96, 65).to(dtype)
+    states = torch.randn(rows, 96).to(dtype)
+    step = layer.weight.double().abs().amax(1, keepdim=True) / 127
+    rounded = (layer.weight.double() / step).round() * step
+    exact = nn.functional.linear(states.double(), rounded, layer.bias.double())
+    with torch.no_grad():
+        products = Products([layer], int8=True)
+        found = layer(states)
+        products.undo()
+    # A weight in the middle of two steps may go either way.
+    assert (found - exact).norm() / exact.norm() <= max(torch.finfo(dtype).eps, 1e-3)
+
+
+@needs_numba
+@pytest.mark.parametrize("family", ["llama", "qwen2", "stablelm"])
+def test_a_model_gives_its_logits_and_comes_back_untouched(family: str) -> None:
+    model, exact = built(family), built(family).float()
+    with torch.no_grad():
+        before = model(torch.tensor([TOKENS]), use_cache=False).logits[0]
+        truth = exact(torch.tensor([TOKENS]), use_cache=False).logits[0]
+    with Engine(model, kernels=True) as engine:
+        assert "products" in engine.kernels
+        own = logits_of(engine, TOKENS)
+    assert (own - truth).norm() <= 1.1 * (before.float() - truth).norm()
+    assert not any("forward" in vars(module) for module in model.modules())
+    with torch.no_grad():
+        assert torch.equal(model(torch.tensor([TOKENS]), use_cache=False).logits[0], before)
+
+
+@needs_numba
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_int8_logits_differ_a_little_and_are_those_of_the_rounded_model(dtype: torch.dtype) -> None:
+    model = built("llama", dtype)
+    with Engine(model) as engine:
+        plain = logits_of(engine, TOKENS)
+        assert engine.int8_bytes == 0
+    with Engine(model, int8_weights=True) as engine:  # the probe compares with the rounded ones
+        rounded = logits_of(engine, TOKENS)
+        linear = [one for one in model.modules() if type(one) is nn.Linear]
+        numbers = sum(one.weight.numel() + 4 * one.out_features for one in linear)
+        assert engine.int8_bytes == numbers  # and a factor for each output
+        error = engine.probe_error
+        assert error is not None
+        assert error < (1e-4 if dtype == torch.float32 else 0.02)
+    difference = (rounded - plain).norm() / plain.norm()
+    assert 1e-4 < difference < 0.05
+
+
+@needs_numba
+def test_all_rows_of_int8_layers_are_computed_alone() -> None:
+    torch.manual_seed(0)
+    layer = nn.Linear(64, 48).bfloat16()
+    states = torch.randn(9, 64).bfloat16()
+    with torch.no_grad():
+        products = Products([layer], int8=True)
+        together = layer(states)
+        alone = torch.cat([layer(row[None]) for row in states])
+        products.undo()
+    assert torch.allclose(together, alone, rtol=1e-2, atol=1e-3)
+
+
+def test_only_16_bit_layers_are_multiplied_unless_int8_is_asked_for() -> None:
+    model = built("llama", torch.float32)
+    with Engine(model) as engine:
+        assert "products" not in engine.kernels
+
+
+def test_kernels_can_be_switched_off() -> None:
+    with Engine(built("llama"), kernels=False) as engine:
+        assert engine.kernels == ()
+
+
+def test_what_cannot_be_had_is_refused_and_the_model_is_free_again() -> None:
+    model = built("llama")
+    with patch.object(compiled, "works", lambda: False):
+        with pytest.raises(ConfigError, match="takes numba"):
+            Engine(model, kernels=True)
+        with pytest.raises(ConfigError, match="nothing can be compiled here"):
+            Engine(model, int8_weights=True)
+        with Engine(model) as engine:  # torch does it all
+            assert engine.kernels == ()
+    with pytest.raises(ConfigError, match="no linear layers"):
+        find_layers(nn.ReLU(), None, int8=True)
+
+
+@needs_numba
+def test_layers_that_are_not_plain_or_of_odd_sizes_are_left_alone() -> None:
+    class Own(nn.Linear):
+        pass
+
+    hooked = nn.Linear(16, 16)
+    vars(hooked)["forward"] = torch.relu
+    plain = nn.Linear(16, 31)
+    parts = nn.ModuleList([Own(16, 16), hooked, nn.Linear(20, 16), plain]).bfloat16()
+    assert find_layers(parts, True) == [plain]
+
+
+@needs_numba
+def test_another_dtype_is_told_by_torch() -> None:
+    layer = nn.Linear(16, 16).bfloat16()
+    Products([layer], int8=False)
+    with pytest.raises(RuntimeError, match="dtype"), torch.no_grad():
+        layer(torch.ones(1, 16))
