@@ -46,7 +46,7 @@ def test_the_same_launches_serve_growing_contexts(interpreted: Interpreter) -> N
 
 def test_a_wrong_table_would_be_seen(interpreted: Interpreter) -> None:
     errors = interpreted(kernel_checks.spoil, Case(key_dim=16, value_dim=16, turning=16, shared=9))
-    assert [error for error in errors if error <= 1e-2] == []  # it may be NaN as well
+    assert min(errors) > 1e-2
 
 
 @pytest.mark.parametrize("name", ["sinks", "mla"])
