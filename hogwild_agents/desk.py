@@ -328,9 +328,10 @@ class Desk:
 
     def _commit(self, commit: Commit) -> None:
         self._in_flight -= sum(len(feed.tokens) for feed in commit.feeds)
-        kept = tuple(feed for feed in commit.feeds if feed.block not in self._scratch)
-        forks = tuple(self._shorten(fork) for fork in commit.forks)
-        commit = replace(commit, feeds=kept, forks=forks)
+        if self._scratch or commit.forks:
+            kept = tuple(feed for feed in commit.feeds if feed.block not in self._scratch)
+            forks = tuple(self._shorten(fork) for fork in commit.forks)
+            commit = replace(commit, feeds=kept, forks=forks)
         self._thinking.committed(self, commit, woken=self._awaits and not self._in_flight)
 
     def _shorten(self, fork: Forked) -> Forked:

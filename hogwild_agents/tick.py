@@ -87,7 +87,7 @@ class Part:
 
 
 def close(requests: Iterable[Request], engine: Engine, chunk: int | None) -> list[Part]:
-    """Resolve the views of the requests and check each alone.
+    """Resolve the views of the requests, and cut what is fed in this tick.
 
     Args:
         requests: in join order.
@@ -98,10 +98,13 @@ def close(requests: Iterable[Request], engine: Engine, chunk: int | None) -> lis
 
 
 def fit(parts: Sequence[Part], engine: Engine) -> None:
-    """Fail the parts that cannot run together with those of the seats before them."""
-    _fit_blocks(parts)
+    """Fail the parts that cannot run, alone or together with those of the seats before them."""
+    sound = _are_sound(parts, engine)
+    if not sound:
+        _check_each(parts, engine)
+        _fit_blocks(parts)
     _fit_budget(parts, engine)
-    if engine.context_length is not None:
+    if not sound and engine.context_length is not None:
         _fit_context(parts, engine.context_length)
 
 
@@ -109,31 +112,43 @@ def _part(request: Request, engine: Engine, chunk: int | None) -> Part:
     part = Part(request)
     try:
         views = [_resolve(feed.view) for feed in request.feeds]
-        if request.ticks == 0:
-            _check_whole(request, views, engine)
         _cut(part, views, chunk)
-        if request.ticks:
-            for feed in part.feeds:
-                engine.check(feed)
+        if request.ticks == 0:
+            _check_whole(part, views, engine)
     except Exception as error:  # a view function is the user's code and may raise anything
         part.error = error
     return part
 
 
-def _check_whole(request: Request, views: Sequence[tuple[ViewEntry, ...]], engine: Engine) -> None:
-    """Check a whole request before any of it is fed."""
-    written: set[int] = set()
-    for feed, view in zip(request.feeds, views, strict=True):
-        engine.check(Feed(feed.block, view, feed.tokens))
-        if id(feed.block) in written:
-            raise FeedError(
-                f"Two feeds of one submit write {feed.block!r}: join their tokens into one feed."
-            )
-        written.add(id(feed.block))
+def _check_whole(part: Part, views: Sequence[tuple[ViewEntry, ...]], engine: Engine) -> None:
+    """Check a whole request before any of it is fed, but for the feeds of this tick."""
+    request = part.request
+    if not part.completes:
+        whole = zip(request.feeds, views, strict=True)
+        engine.check(*(Feed(feed.block, view, feed.tokens) for feed, view in whole))
     for feed in request.feeds:
-        _check_scored(feed, engine.vocab_size)
+        if feed.scored:
+            _check_scored(feed, engine.vocab_size)
     for op in request.then:
         _check_op(op)
+
+
+def _are_sound(parts: Sequence[Part], engine: Engine) -> bool:
+    """Check all feeds of the tick in one go."""
+    try:
+        engine.check(*(feed for part in live(parts) for feed in part.feeds))
+    except Exception:
+        return False
+    return True
+
+
+def _check_each(parts: Sequence[Part], engine: Engine) -> None:
+    """Find out whose feeds cannot even run alone."""
+    for part in live(parts):
+        try:
+            engine.check(*part.feeds)
+        except Exception as error:
+            part.error = error
 
 
 def _check_scored(feed: TickFeed, vocabulary: int) -> None:
@@ -184,8 +199,9 @@ def _cut(part: Part, views: Sequence[tuple[ViewEntry, ...]], chunk: int | None) 
 
 
 def _chunks(feed: TickFeed, chunk: int | None) -> list[Sequence[int]]:
-    size = chunk or len(feed.tokens)
-    return [feed.tokens[start : start + size] for start in range(0, len(feed.tokens), size)]
+    if chunk is None or len(feed.tokens) <= chunk:
+        return [feed.tokens]
+    return [feed.tokens[start : start + chunk] for start in range(0, len(feed.tokens), chunk)]
 
 
 def _resolve(view: View) -> tuple[ViewEntry, ...]:
