@@ -94,8 +94,7 @@ def _check_end(feed: Feed) -> None:
         )
     if any(entry_block(entry) is feed.block and _open_end(entry) for entry in before):
         raise FeedError(
-            f"{feed.block!r} is written and stands twice in its own view: name it once, "
-            "at the end."
+            f"{feed.block!r} is written and stands twice in its own view: name it once, at the end."
         )
 
 
