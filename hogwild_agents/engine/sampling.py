@@ -244,7 +244,7 @@ class _Way:
             yield rows, drawn if ids is None else ids.gather(-1, drawn[:, None])[:, 0]
 
     def narrowed(self, scores: Tensor) -> Iterator[tuple[Sequence[int], Tensor | None, Tensor]]:
-        """Yield some rows of the shaped scores, ids [n, few] or None for all, what they are drawn by.
+        """Yield some rows of the shaped scores, ids [n, few] or None for all, and these' scores.
 
         Rows stand together if as many tokens are left of them, so that none is filled up.
         """
