@@ -1,4 +1,4 @@
-"""Clock: counts the ticks and tokens of one run's thinking; says when one is over, and when it is enough."""
+"""Clock: counts the ticks and tokens of a run; says when a tick is over, and when it is enough."""
 
 from __future__ import annotations
 

@@ -274,14 +274,7 @@ class CacheCoordinator:
     async def _wake(self) -> None:
         """Wake the seats whose requests are done, each when the one before has settled."""
         for part in self._parts:
-            outcome = part.outcome(self._meter.ticks)
-            seat = part.request.seat
-            woken = outcome is not None and seat._wake(part.request, outcome)
-            if woken and isinstance(outcome, TickResult):
-                part.forks.clear()  # they are the seat's now
-            self._release(part.forked)
-            if woken:
-                self._note(seat)
+            if self._wake_one(part):
                 await self._settle()
         self._parts = ()
 
@@ -335,6 +328,18 @@ class CacheCoordinator:
             self._thinking.add(seat)
         else:
             self._thinking.discard(seat)
+
+    def _wake_one(self, part: Part) -> bool:
+        """Wake the seat of a part if its request is done; return whether anybody was waiting."""
+        seat, outcome = part.request.seat, part.outcome(self._meter.ticks)
+        woken = outcome is not None and seat._wake(part.request, outcome)
+        if woken:
+            self._note(seat)
+        if part.forks:
+            if woken and isinstance(outcome, TickResult):
+                part.forks.clear()  # they are the seat's now
+            self._release(part.forked)
+        return woken
 
     def _tell(self, part: Part) -> None:
         """Call a seat's on_commit, and log what went wrong with its part."""

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import copy
+import dis
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from inspect import CO_COROUTINE
+from types import CodeType
 
 import anyio
 
@@ -31,11 +35,16 @@ class Proposal:
 
 @dataclass(frozen=True)
 class _Hearer:
-    """A policy that hears of one kind of event: of one worker's only, if it decides for that."""
+    """A policy that hears of one kind of event: of one worker's only, if it decides for that.
+
+    Attributes:
+        waits: whether its handler may wait for anything.
+    """
 
     policy: Policy
     worker: str | None
     ask: Callable[[ev.Event], Awaitable[object]]
+    waits: bool
 
 
 class _Entry:
@@ -135,10 +144,10 @@ class Panel:
     def _find_hearers(self, handler: str) -> list[_Hearer]:
         """Return whose handler does anything, in the order in which they are asked."""
         return [
-            _Hearer(policy, worker, getattr(policy, handler))
+            _Hearer(policy, worker, method, _may_wait(method))
             for entry in self._entries
             for worker, policy in entry.copies.items()
-            if not _ignores(policy, handler)
+            if not _ignores(method := getattr(policy, handler), handler)
         ]
 
     async def _failed(self, policy: Policy, event: ev.Event, error: Exception, tick: int) -> None:
@@ -159,7 +168,7 @@ class Panel:
 async def _ask(hearer: _Hearer, event: ev.Event) -> object:
     """Call the handler; whatever it awaits is cut off after the policy's timeout."""
     timeout = hearer.policy.timeout
-    if timeout is None:
+    if timeout is None or not hearer.waits:
         return await hearer.ask(event)
     with anyio.move_on_after(timeout) as scope:
         return await hearer.ask(event)
@@ -168,10 +177,21 @@ async def _ask(hearer: _Hearer, event: ev.Event) -> object:
     raise AssertionError("a scope is left by a return or by its deadline")
 
 
-def _ignores(policy: Policy, handler: str) -> bool:
-    """Whether a policy has the handler that does nothing."""
-    method = getattr(policy, handler)
+def _ignores(method: object, handler: str) -> bool:
+    """Whether a policy's handler is the one that does nothing."""
     return getattr(method, "__func__", None) is getattr(Policy, handler)
+
+
+def _may_wait(method: object) -> bool:
+    """Whether a handler may wait for anything: not so if it is a coroutine without an await."""
+    code = getattr(getattr(method, "__func__", None), "__code__", None)
+    return code is None or not code.co_flags & CO_COROUTINE or _awaits(code)
+
+
+@lru_cache(maxsize=256)
+def _awaits(code: CodeType) -> bool:
+    names = {instruction.opname for instruction in dis.get_instructions(code)}
+    return not names.isdisjoint({"GET_AWAITABLE", "GET_ANEXT"})
 
 
 def _actions(answer: object) -> list[Action]:

@@ -183,14 +183,14 @@ def _check_op(op: Move | Fork) -> None:
 def _cut(part: Part, views: Sequence[tuple[ViewEntry, ...]], chunk: int | None) -> None:
     """Take this tick's chunk of each feed; the last chunks of all of them meet in one tick."""
     request = part.request
-    chunks = [_chunks(feed, chunk) for feed in request.feeds]
-    ticks = max(map(len, chunks), default=1)
-    part.completes = request.ticks == ticks - 1
-    chosen = [
-        (Feed(feed.block, view, pieces[number]), feed)
-        for feed, view, pieces in zip(request.feeds, views, chunks, strict=True)
-        if (number := request.ticks - (ticks - len(pieces))) >= 0
-    ]
+    longest = max((_ticks(feed, chunk) for feed in request.feeds), default=1)
+    part.completes = request.ticks == longest - 1
+    chosen = []
+    for feed, view in zip(request.feeds, views, strict=True):
+        number = request.ticks - (longest - _ticks(feed, chunk))
+        if number >= 0:
+            tokens = feed.tokens if chunk is None else feed.tokens[number * chunk :][:chunk]
+            chosen.append((Feed(feed.block, view, tokens), feed))
     part.feeds = tuple(feed for feed, _ in chosen)
     part.samplers = tuple(whole.sampler if part.completes else None for _, whole in chosen)
     part.scored = tuple(whole.scored if part.completes else () for _, whole in chosen)
@@ -198,10 +198,9 @@ def _cut(part: Part, views: Sequence[tuple[ViewEntry, ...]], chunk: int | None) 
     part.scores = [()] * len(chosen)
 
 
-def _chunks(feed: TickFeed, chunk: int | None) -> list[Sequence[int]]:
-    if chunk is None or len(feed.tokens) <= chunk:
-        return [feed.tokens]
-    return [feed.tokens[start : start + chunk] for start in range(0, len(feed.tokens), chunk)]
+def _ticks(feed: TickFeed, chunk: int | None) -> int:
+    """Return how many ticks a feed takes."""
+    return 1 if chunk is None else max(1, -(-len(feed.tokens) // chunk))
 
 
 def _resolve(view: View) -> tuple[ViewEntry, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from hogwild_agents.engine.block import CacheBlock, ViewEntry
+from hogwild_agents.engine.block import BlockSlice, CacheBlock, ViewEntry
 from hogwild_agents.engine.cache import Cache
 from hogwild_agents.engine.context import Context
 from hogwild_agents.engine.plan import Feed, entry_block, entry_range
@@ -92,7 +92,11 @@ def _check_end(feed: Feed) -> None:
             f"The view of a feed ends in the block it writes, but this one for "
             f"{feed.block!r} ends in {last!r}: put the written block last."
         )
-    if any(entry_block(entry) is feed.block and _open_end(entry) for entry in before):
+    if feed.block in before or any(
+        entry.block is feed.block and entry.stop is None
+        for entry in before
+        if isinstance(entry, BlockSlice)
+    ):
         raise FeedError(
             f"{feed.block!r} is written and stands twice in its own view: name it once, at the end."
         )
