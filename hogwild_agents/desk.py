@@ -254,7 +254,8 @@ class Desk:
         probes, self.probes = self.probes, []
         askings = [self._thinking.asking(self, probe) for probe in probes]
         scratch = {block for asking in askings for block in asking.blocks}
-        self._scratch = scratch.union(block for block in self._scratch if block.alive)
+        if scratch or self._scratch:
+            self._scratch = scratch.union(block for block in self._scratch if block.alive)
         try:
             count, result = await self._submit(sampler, askings, forks)
         except BaseException as error:
@@ -262,10 +263,12 @@ class Desk:
                 self.forks, self.probes = forks + self.forks, probes + self.probes
             raise
         finally:
-            self._share.release(*scratch)
+            if scratch:
+                self._share.release(*scratch)
         for spawn, block in zip(forks, result.forked, strict=True):
             await self._thinking.join_fork(spawn, self, block)
-        await self._tell(askings, result, count)
+        if askings:
+            await self._tell(askings, result, count)
         return result.sampled[count - 1]
 
     async def _hand_in_end(self) -> None:

@@ -242,7 +242,7 @@ class Draft:
         def view() -> Sequence[ViewEntry]:
             return self._layout.view(self._board, self.place, block)
 
-        tokens = tuple(token for token, _ in pending)
+        tokens = tuple([token for token, _ in pending])
         return TickFeed(block=block, tokens=tokens, view=view, sampler=sampler)
 
     def _write(self, tokens: Sequence[int], source: Source) -> Piece:

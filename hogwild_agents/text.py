@@ -112,7 +112,8 @@ class TextStream:
         self._tokenizer = tokenizer
         self._decode = _decoder(tokenizer)
         self._context = [list(before)] if before else []  # given out: decodes without an open end
-        self._base = self._decode(list(before))  # the text of the context alone
+        self._before = list(before)  # the ids of the context in one list
+        self._base = self._decode(self._before)  # the text of the context alone
         self._held: list[int] = []  # the text of context + held ends in U+FFFD
         self._held_text = self._base  # the text of context + held
         self._given = len(self._base)  # how much of that is given out
@@ -133,10 +134,10 @@ class TextStream:
         return self._end_run() + self._release()
 
     def _push(self, token: int) -> str:
-        if self._tokenizer.convert_ids_to_tokens(token) is None:
+        spelling = self._tokenizer.convert_ids_to_tokens(token)
+        if spelling is None:
             return ""  # an id beyond the vocabulary has no text
-        byte = byte_of(self._tokenizer, token)
-        if byte:
+        if _BYTE.fullmatch(spelling) and (byte := byte_of(self._tokenizer, token)):
             return self._release() + self._push_byte(token, byte)
         return self._end_run() + self._push_text(token)
 
@@ -159,8 +160,7 @@ class TextStream:
         del self._run[0]
         self._bytes = self._bytes[1:]
         if not self._context:  # but it does keep the next token from being the first of all
-            first = anchor(self._tokenizer)
-            self._settle([first], self._decode(first))
+            self._settle([anchor(self._tokenizer)])
         return _REPLACEMENT
 
     def _push_text(self, token: int) -> str:
@@ -191,20 +191,22 @@ class TextStream:
         """Return what is not given out of the text of ids behind the context; make them that."""
         piece = text[self._given :]
         runs, width = [*self._context, ids], 1
+        self._settle([ids])
         # A context without text would not keep the next token from being the first of all.
-        while not (base := self._decode(_flat(runs[-width:]))) and width < _WINDOW:
+        while not self._base and width < _WINDOW:
             width *= 2
-        self._settle(runs[-width:], base)
+            self._settle(runs[-width:])
         return piece
 
-    def _settle(self, runs: list[list[int]], text: str) -> None:
+    def _settle(self, runs: list[list[int]]) -> None:
         """Go on behind some runs of ids, all of whose text is given out."""
-        self._context, self._base = runs, text
-        self._held_text, self._given = text, len(text)
+        self._context, self._before = runs, [token for run in runs for token in run]
+        self._base = self._held_text = self._decode(self._before)
+        self._given = len(self._base)
 
     def _behind(self, ids: list[int]) -> str:
         """Return the text of the context and some ids."""
-        return self._decode(_flat([*self._context, ids]))
+        return self._decode(self._before + ids)
 
 
 def _is_whole(data: bytes) -> bool:
@@ -212,10 +214,6 @@ def _is_whole(data: bytes) -> bool:
         return bool(data.decode())
     except UnicodeDecodeError:
         return False
-
-
-def _flat(runs: list[list[int]]) -> list[int]:
-    return [token for run in runs for token in run]
 
 
 def banned_while_reasoning(

@@ -191,9 +191,12 @@ def _cut(part: Part, views: Sequence[tuple[ViewEntry, ...]], chunk: int | None) 
         if number >= 0:
             tokens = feed.tokens if chunk is None else feed.tokens[number * chunk :][:chunk]
             chosen.append((Feed(feed.block, view, tokens), feed))
-    part.feeds = tuple(feed for feed, _ in chosen)
-    part.samplers = tuple(whole.sampler if part.completes else None for _, whole in chosen)
-    part.scored = tuple(whole.scored if part.completes else () for _, whole in chosen)
+    part.feeds = tuple([feed for feed, _ in chosen])
+    if part.completes:
+        part.samplers = tuple([whole.sampler for _, whole in chosen])
+        part.scored = tuple([whole.scored for _, whole in chosen])
+    else:
+        part.samplers, part.scored = (None,) * len(chosen), ((),) * len(chosen)
     part.sampled = [None] * len(chosen)
     part.scores = [()] * len(chosen)
 

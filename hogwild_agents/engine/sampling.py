@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 from transformers import (
     LogitsProcessor,
-    LogitsProcessorList,
     MinPLogitsWarper,
     RepetitionPenaltyLogitsProcessor,
     SequenceBiasLogitsProcessor,
@@ -290,9 +289,9 @@ class _Banned(LogitsProcessor):
         return scores.index_fill_(-1, self._banned, -math.inf)
 
 
-def _shaping(params: SamplingParams) -> LogitsProcessorList:
+def _shaping(params: SamplingParams) -> list[LogitsProcessor]:
     """Return what changes the logits of single tokens."""
-    processors = LogitsProcessorList()
+    processors: list[LogitsProcessor] = []
     if params.bias:
         processors.append(
             SequenceBiasLogitsProcessor(
@@ -308,9 +307,9 @@ def _shaping(params: SamplingParams) -> LogitsProcessorList:
     return processors
 
 
-def _narrowing(params: SamplingParams) -> LogitsProcessorList:
+def _narrowing(params: SamplingParams) -> list[LogitsProcessor]:
     """Return what leaves only some of the tokens."""
-    processors = LogitsProcessorList()
+    processors: list[LogitsProcessor] = []
     if params.temperature and params.top_k:
         processors.append(TopKLogitsWarper(params.top_k))
     if params.temperature and params.top_p < 1:
@@ -321,13 +320,14 @@ def _narrowing(params: SamplingParams) -> LogitsProcessorList:
 
 
 def _processed(
-    scores: Tensor, processors: LogitsProcessorList, context: Sequence[int] = (0,)
+    scores: Tensor, processors: Sequence[LogitsProcessor], context: Sequence[int] = (0,)
 ) -> Tensor:
     if not processors:
         return scores
-    ids = torch.tensor([list(context)], device=scores.device)
-    processed: Tensor = processors(cast(torch.LongTensor, ids), scores)
-    return processed
+    ids = cast(torch.LongTensor, torch.tensor([list(context)], device=scores.device))
+    for process in processors:
+        scores = process(ids, cast(torch.FloatTensor, scores))
+    return scores
 
 
 def _candidates(scores: Tensor, params: SamplingParams) -> tuple[Tensor, list[int]]:
