@@ -145,7 +145,7 @@ class Sampler:
             self._generator = torch.Generator(device).manual_seed(self._seed)
         return self._generator
 
-    def scores(self, logits: Tensor, context: Context) -> Tensor:
+    def scores(self, logits: Tensor, context: Callable[[], Sequence[int]]) -> Tensor:
         """Return what is sampled from, after all processors.
 
         Args:
@@ -158,9 +158,25 @@ class Sampler:
         way = self.params._way
         return _processed(way.shaped(logits, [context]), way.narrowing)
 
+    def choose(self, logits: Tensor, context: Callable[[], Sequence[int]]) -> Tensor:
+        """Return a token id, [1], drawn from what :meth:`scores` describes.
+
+        Args:
+            logits: [1, vocab], float32.
+            context: gives the token ids that a repetition penalty counts.
+
+        Raises:
+            ConfigError: all tokens are banned, or a token that does not exist is biased.
+        """
+        way = self.params._way
+        ((_, token),) = way.choose(way.shaped(logits, [context]), [self])
+        return token
+
 
 def sample(
-    logits: Tensor, samplers: Sequence[Sampler], contexts: Sequence[Context]
+    logits: Tensor,
+    samplers: Sequence[Sampler],
+    contexts: Sequence[Callable[[], Sequence[int]]],
 ) -> list[Sampled]:
     """Choose one token for each row; the rows don't influence each other.
 
@@ -173,10 +189,14 @@ def sample(
         ConfigError: all tokens are banned, or a token that does not exist is biased.
     """
     alike: dict[int, list[int]] = {}  # rows by their parameters
-    for row, sampler in enumerate(samplers):
-        alike.setdefault(id(sampler.params), []).append(row)
     order: list[int] = []
     chosen: list[Tensor] = []
+    for row, sampler in enumerate(samplers):
+        if type(sampler).choose is Sampler.choose:
+            alike.setdefault(id(sampler.params), []).append(row)
+        else:  # it chooses in a way of its own
+            order.append(row)
+            chosen.append(sampler.choose(logits[row : row + 1], contexts[row]))
     for rows in alike.values():
         way = samplers[rows[0]].params._way
         scores = way.shaped(_rows(logits, rows), [contexts[row] for row in rows])
@@ -345,8 +365,8 @@ def _candidates(scores: Tensor, params: SamplingParams) -> tuple[Tensor, list[in
         best = scores.topk(min(_HEAD, scores.shape[-1]))
         odds = (best.values - scores.logsumexp(-1, keepdim=True)).double().exp()
         above = odds.cumsum(-1) - odds
-        counts = (above < params.top_p).sum(-1) * (above[:, -1] >= params.top_p)
-        return best.indices, counts.tolist()
+        inside = (above < params.top_p).sum(-1) * (above[:, -1] >= params.top_p)
+        return best.indices, inside.tolist()
     bar = scores.amax(-1, keepdim=True) + math.log(params.min_p) - _SLACK
     counts = (scores >= bar).sum(-1).tolist()
     return scores.topk(max(counts)).indices, counts

@@ -390,7 +390,7 @@ def test_looking_at_a_few_tokens_of_a_large_vocabulary_changes_nothing(
     # Of equal ones any may be left; where the bar is reached but for rounding, one more or less.
     off = (found.sort().values - whole.sort().values).abs().sum()
     assert off <= 2 * whole[whole > 0].min() + 1e-5
-    assert sample(logits, [sampler], [context(0)])[0].token in found.nonzero()[:, 0].tolist()
+    assert int(sampler.choose(logits, context(0))) in found.nonzero()[:, 0].tolist()
 
 
 @given(params=LEFT, seed=st.integers(0, 99), rows=st.integers(2, 6))
@@ -410,12 +410,22 @@ def test_rows_that_share_their_parameters_draw_as_each_does_alone(
         ]
 
 
+def test_a_sampler_that_chooses_by_itself_is_asked_among_others() -> None:
+    class Last(Sampler):
+        def choose(self, logits: Tensor, context: Context) -> Tensor:
+            return torch.tensor([logits.shape[-1] - len(context())])
+
+    params = SamplingParams(temperature=0.0)
+    samplers = [Sampler(params), Last(params), Sampler(params)]
+    found = sample(LOGITS.repeat(3, 1), samplers, [context(0, 1)] * 3)
+    assert [result.token for result in found] == [0, len(LOGITS) - 2, 0]
+
+
 def test_a_token_without_odds_is_never_drawn() -> None:
     logits = torch.full((1, 40), -math.inf)
     logits[0, [3, 30]] = torch.tensor([0.0, -30.0])
     sampler = Sampler(SamplingParams(), 1)
-    drawn = {sample(logits, [sampler], [context(0)])[0].token for _ in range(300)}
-    assert drawn == {3}
+    assert {int(sampler.choose(logits, context(0))) for _ in range(300)} == {3}
 
 
 def written(engine: Engine, prompt: Sequence[int], sampler: Sampler) -> list[int]:
