@@ -115,11 +115,10 @@ class Board:
 
     def seen_by(self, place: Place) -> list[Place]:
         """Return the places of the other workers whose text a worker sees, in their order."""
-        return [
-            other
-            for other in self.places
-            if other is not place and not other.speaks and self.sees(place.name, other.name)
-        ]
+        others = [other for other in self.places if other is not place and not other.speaks]
+        if not self._restricted:
+            return others
+        return [other for other in others if self.sees(place.name, other.name)]
 
     def current(self, author: Place, viewer: Place) -> list[ViewEntry]:
         """Return the step that an author is at, unless it has just ended and is forgotten."""

@@ -1,4 +1,4 @@
-"""Clock: counts the ticks of one run's thinking; says when one is over, and when it is enough."""
+"""Clock: counts the ticks and tokens of a run; says when a tick is over, and when it is enough."""
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ class Clock:
 
     Attributes:
         ticks: how many forward passes the thinking has taken so far.
+        tokens: how many tokens all workers have sampled so far.
     """
 
     def __init__(self, limits: Limits) -> None:
         self.ticks = 0
+        self.tokens = 0
         self._limits = limits
         self._due: set[str] = set()
         self._last_commit: int | None = None
@@ -74,9 +76,9 @@ class Clock:
         self._told = self.ticks
         return True
 
-    def limit(self, tokens: int) -> str | None:
+    def limit(self) -> str | None:
         """Return which limit is reached by the ticks, or by the tokens sampled so far."""
         limits = self._limits
         if limits.ticks is not None and self.ticks >= limits.ticks:
             return "ticks"
-        return "tokens" if limits.tokens is not None and tokens >= limits.tokens else None
+        return "tokens" if limits.tokens is not None and self.tokens >= limits.tokens else None

@@ -113,6 +113,7 @@ class CacheCoordinator:
         self._patience = math.inf if patience is None else patience
         self._chunk = prefill_chunk
         self._seats: dict[Seat, None] = {}  # in join order
+        self._thinking: set[Seat] = set()  # those of them that owe a feed
         self._meter = Meter()
         self._bell = anyio.Event()  # rung when a seat has changed; the loop hangs up a new one
         self._changes = 0  # how often it was rung
@@ -149,6 +150,7 @@ class CacheCoordinator:
         self._require_open()
         seat = Seat(name, on_commit=on_commit, changed=self._seat_changed, release=self._release)
         self._seats[seat] = None
+        self._thinking.add(seat)
         _log.debug("seat joined", seat=name, seats=len(self._seats))
         return seat
 
@@ -272,12 +274,7 @@ class CacheCoordinator:
     async def _wake(self) -> None:
         """Wake the seats whose requests are done, each when the one before has settled."""
         for part in self._parts:
-            outcome = part.outcome(self._meter.ticks)
-            woken = outcome is not None and part.request.seat._wake(part.request, outcome)
-            if woken and isinstance(outcome, TickResult):
-                part.forks.clear()  # they are the seat's now
-            self._release(part.forked)
-            if woken:
+            if self._wake_one(part):
                 await self._settle()
         self._parts = ()
 
@@ -287,10 +284,10 @@ class CacheCoordinator:
         """Wait until no seat thinks, but for those whose patience has run out."""
         while True:
             await self._hush()
+            if not self._thinking:
+                return
             now = anyio.current_time()
-            deadlines = [
-                seat._thinking_since + self._patience for seat in self._seats if seat._thinks
-            ]
+            deadlines = [seat._thinking_since + self._patience for seat in self._thinking]
             waiting_until = min((time for time in deadlines if time > now), default=None)
             if waiting_until is None:
                 return
@@ -319,10 +316,30 @@ class CacheCoordinator:
         if seat._left and seat in self._seats:
             del self._seats[seat]
             _log.debug("seat left", seat=seat.name, seats=len(self._seats))
+        self._note(seat)
         self._changes += 1
         self._bell.set()
 
     # -- inside
+
+    def _note(self, seat: Seat) -> None:
+        """Note whether a seat owes a feed, now that it has changed."""
+        if seat._thinks:
+            self._thinking.add(seat)
+        else:
+            self._thinking.discard(seat)
+
+    def _wake_one(self, part: Part) -> bool:
+        """Wake the seat of a part if its request is done; return whether anybody was waiting."""
+        seat, outcome = part.request.seat, part.outcome(self._meter.ticks)
+        woken = outcome is not None and seat._wake(part.request, outcome)
+        if woken:
+            self._note(seat)
+        if part.forks:
+            if woken and isinstance(outcome, TickResult):
+                part.forks.clear()  # they are the seat's now
+            self._release(part.forked)
+        return woken
 
     def _tell(self, part: Part) -> None:
         """Call a seat's on_commit, and log what went wrong with its part."""

@@ -254,7 +254,8 @@ class Desk:
         probes, self.probes = self.probes, []
         askings = [self._thinking.asking(self, probe) for probe in probes]
         scratch = {block for asking in askings for block in asking.blocks}
-        self._scratch = scratch.union(block for block in self._scratch if block.alive)
+        if scratch or self._scratch:
+            self._scratch = scratch.union(block for block in self._scratch if block.alive)
         try:
             count, result = await self._submit(sampler, askings, forks)
         except BaseException as error:
@@ -262,10 +263,12 @@ class Desk:
                 self.forks, self.probes = forks + self.forks, probes + self.probes
             raise
         finally:
-            self._share.release(*scratch)
+            if scratch:
+                self._share.release(*scratch)
         for spawn, block in zip(forks, result.forked, strict=True):
             await self._thinking.join_fork(spawn, self, block)
-        await self._tell(askings, result, count)
+        if askings:
+            await self._tell(askings, result, count)
         return result.sampled[count - 1]
 
     async def _hand_in_end(self) -> None:
@@ -328,9 +331,10 @@ class Desk:
 
     def _commit(self, commit: Commit) -> None:
         self._in_flight -= sum(len(feed.tokens) for feed in commit.feeds)
-        kept = tuple(feed for feed in commit.feeds if feed.block not in self._scratch)
-        forks = tuple(self._shorten(fork) for fork in commit.forks)
-        commit = replace(commit, feeds=kept, forks=forks)
+        if self._scratch or commit.forks:
+            kept = tuple(feed for feed in commit.feeds if feed.block not in self._scratch)
+            forks = tuple(self._shorten(fork) for fork in commit.forks)
+            commit = replace(commit, feeds=kept, forks=forks)
         self._thinking.committed(self, commit, woken=self._awaits and not self._in_flight)
 
     def _shorten(self, fork: Forked) -> Forked:

@@ -18,7 +18,7 @@ from hogwild_agents.layouts import Board, Headings, Layout, Place
 from hogwild_agents.models import LanguageModel
 from hogwild_agents.spelling import Control
 from hogwild_agents.steps import StepScanner
-from hogwild_agents.token_split import split_token
+from hogwild_agents.token_split import TokenSplit, split_token
 
 SEPARATOR = "\n\n"
 """What ends a step that somebody else ends."""
@@ -165,7 +165,10 @@ class Draft:
         cut = self._scan(text)
         if cut is None:
             return Written(piece=self._append([token], text, "sampled"))
-        split = split_token(self._model.tokenizer, token, text, cut, before=held)
+        if cut == len(text) and not self._stream.held:
+            split = TokenSplit((token,), text)
+        else:
+            split = split_token(self._model.tokenizer, token, text, cut, before=held)
         if split.tail:
             self._stream = self._model.text_stream(continuing=True)
         last = self._append(split.head, split.head_text + self._stream.flush(), "sampled")
@@ -239,7 +242,7 @@ class Draft:
         def view() -> Sequence[ViewEntry]:
             return self._layout.view(self._board, self.place, block)
 
-        tokens = [token for token, _ in pending]
+        tokens = tuple([token for token, _ in pending])
         return TickFeed(block=block, tokens=tokens, view=view, sampler=sampler)
 
     def _write(self, tokens: Sequence[int], source: Source) -> Piece:

@@ -46,11 +46,6 @@ class Gate:
         self._record = record
         self._thinks = thinks
 
-    @property
-    def sampled(self) -> int:
-        """How many tokens all workers have sampled so far."""
-        return sum(desk.draft.sampled for desk in self._desks.values())
-
     async def admit(self, desk: Desk) -> None:
         """Let a worker go on to its next tick, unless a limit ends the thinking.
 
@@ -60,7 +55,7 @@ class Gate:
         """
         await self.handled(desk)
         while True:
-            limit = self._clock.limit(self.sampled)
+            limit = self._clock.limit()
             if limit is not None:
                 self._ending.reach(limit)
             if self._ending.limit is not None:
@@ -78,10 +73,9 @@ class Gate:
         self._clock.settle(desk.name)
         if self._clock.turn():
             await self._exchange.catch_up()
+            clock = self._clock
             await self._exchange.emit(
-                ev.TickEnded(
-                    tick=self._clock.ticks, seconds=self._clock.seconds, tokens=self.sampled
-                )
+                ev.TickEnded(tick=clock.ticks, seconds=clock.seconds, tokens=clock.tokens)
             )
         self.end_if_enough()
 

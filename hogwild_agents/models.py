@@ -80,7 +80,11 @@ class LanguageModel:
         Args:
             continuing: the ids stand behind other text.
         """
-        return TextStream(self.tokenizer, anchor(self.tokenizer) if continuing else ())
+        return TextStream(self.tokenizer, self._anchor if continuing else ())
+
+    @cached_property
+    def _anchor(self) -> list[int]:
+        return anchor(self.tokenizer)
 
     @cached_property
     def _spellers(self) -> dict[Control, Speller]:

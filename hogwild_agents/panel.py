@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import dis
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from inspect import CO_COROUTINE
+from types import CodeType
 
 import anyio
 
@@ -27,6 +31,20 @@ class Proposal:
     source: str
     policy: str
     action: Action
+
+
+@dataclass(frozen=True)
+class _Hearer:
+    """A policy that hears of one kind of event: of one worker's only, if it decides for that.
+
+    Attributes:
+        waits: whether its handler may wait for anything.
+    """
+
+    policy: Policy
+    worker: str | None
+    ask: Callable[[ev.Event], Awaitable[object]]
+    waits: bool
 
 
 class _Entry:
@@ -52,6 +70,7 @@ class Panel:
         self._entries = [_Entry(policy) for policy in policies]
         self._tell = tell
         self._view: RunView | None = None
+        self._hearers: dict[type, list[_Hearer]] = {}  # by the kind of event; until copies change
         for entry in self._entries:
             if entry.given.decides == "run":
                 entry.copies[None] = _copy(entry.given)
@@ -77,6 +96,7 @@ class Panel:
             if entry.given.decides == "worker":
                 entry.copies[worker] = policy = _copy(entry.given)
                 policy._run, policy._worker = self._view, worker
+        self._hearers = {}
 
     def switch(self, name: str, on: bool) -> None:
         """Switch the policies of this name on or off, in this run.
@@ -102,9 +122,10 @@ class Panel:
             PolicyError: a controller raised, or took too long.
         """
         proposals: list[Proposal] = []
-        for policy in self._concerned(event):
+        for hearer in self._concerned(event):
+            policy = hearer.policy
             try:
-                answer = await _ask(policy, event)
+                answer = await _ask(hearer, event)
                 if not policy.observes_only and not isinstance(event, _LISTEN_ONLY):
                     source = f"The policy {policy.name}"
                     proposals += [Proposal(source, policy.name, act) for act in _actions(answer)]
@@ -112,14 +133,22 @@ class Panel:
                 await self._failed(policy, event, error, tick)
         return proposals
 
-    def _concerned(self, event: ev.Event) -> Iterator[Policy]:
-        worker = getattr(event, "worker", None)
-        handler = _HANDLERS[type(event)]
-        for entry in self._entries:
-            for name, policy in list(entry.copies.items()):
-                concerned = name is None or worker is None or name == worker
-                if concerned and policy.enabled and not _ignores(policy, handler):
-                    yield policy
+    def _concerned(self, event: ev.Event) -> Iterator[_Hearer]:
+        kind, worker = type(event), getattr(event, "worker", None)
+        if kind not in self._hearers:
+            self._hearers[kind] = self._find_hearers(_HANDLERS[kind])
+        for hearer in self._hearers[kind]:
+            if hearer.policy.enabled and (worker is None or hearer.worker in (None, worker)):
+                yield hearer
+
+    def _find_hearers(self, handler: str) -> list[_Hearer]:
+        """Return whose handler does anything, in the order in which they are asked."""
+        return [
+            _Hearer(policy, worker, method, _may_wait(method))
+            for entry in self._entries
+            for worker, policy in entry.copies.items()
+            if not _ignores(method := getattr(policy, handler), handler)
+        ]
 
     async def _failed(self, policy: Policy, event: ev.Event, error: Exception, tick: int) -> None:
         reason = f"{type(error).__name__}: {error}"
@@ -136,22 +165,33 @@ class Panel:
             ) from error
 
 
-async def _ask(policy: Policy, event: ev.Event) -> object:
+async def _ask(hearer: _Hearer, event: ev.Event) -> object:
     """Call the handler; whatever it awaits is cut off after the policy's timeout."""
-    handler = getattr(policy, _HANDLERS[type(event)])
-    if policy.timeout is None:
-        return await handler(event)
-    with anyio.move_on_after(policy.timeout) as scope:
-        return await handler(event)
+    timeout = hearer.policy.timeout
+    if timeout is None or not hearer.waits:
+        return await hearer.ask(event)
+    with anyio.move_on_after(timeout) as scope:
+        return await hearer.ask(event)
     if scope.cancelled_caught:
-        raise TimeoutError(f"it took longer than its timeout of {policy.timeout} seconds")
+        raise TimeoutError(f"it took longer than its timeout of {timeout} seconds")
     raise AssertionError("a scope is left by a return or by its deadline")
 
 
-def _ignores(policy: Policy, handler: str) -> bool:
-    """Whether a policy has the handler that does nothing."""
-    method = getattr(policy, handler)
+def _ignores(method: object, handler: str) -> bool:
+    """Whether a policy's handler is the one that does nothing."""
     return getattr(method, "__func__", None) is getattr(Policy, handler)
+
+
+def _may_wait(method: object) -> bool:
+    """Whether a handler may wait for anything: not so if it is a coroutine without an await."""
+    code = getattr(getattr(method, "__func__", None), "__code__", None)
+    return code is None or not code.co_flags & CO_COROUTINE or _awaits(code)
+
+
+@lru_cache(maxsize=256)
+def _awaits(code: CodeType) -> bool:
+    names = {instruction.opname for instruction in dis.get_instructions(code)}
+    return not names.isdisjoint({"GET_AWAITABLE", "GET_ANEXT"})
 
 
 def _actions(answer: object) -> list[Action]:

@@ -164,9 +164,7 @@ class Request:
 
     def __init__(self, seat: Seat, feeds: Sequence[TickFeed], then: Sequence[Move | Fork]) -> None:
         self.seat = seat
-        self.feeds = tuple(
-            replace(feed, tokens=tuple(feed.tokens), scored=tuple(feed.scored)) for feed in feeds
-        )
+        self.feeds = tuple(map(_copied, feeds))
         self.then = tuple(then)
         self.submitted = anyio.current_time()
         self.ticks = 0
@@ -197,6 +195,13 @@ class Request:
             raise outcome
         finally:
             del outcome  # it would keep itself alive, and with it all that its frames hold
+
+
+def _copied(feed: TickFeed) -> TickFeed:
+    """Return a feed with lists of its own, unless they cannot be changed anyway."""
+    if isinstance(feed.tokens, tuple) and isinstance(feed.scored, tuple):
+        return feed
+    return replace(feed, tokens=tuple(feed.tokens), scored=tuple(feed.scored))
 
 
 class Seat:

@@ -76,8 +76,7 @@ class Seating:
 
     def _sampler(self, worker: Worker) -> Sampler:
         team = self._team
-        params = worker.sampling or team.sampling
-        params = params.replace(banned=params.banned | team.model.reasoning_bans)
+        params = (worker.sampling or team.sampling)._banning(team.model.reasoning_bans)
         seed = worker.seed
         if seed is None:
             seed = random.Random(f"{team.seed}/{worker.name}").getrandbits(63)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from itertools import chain, takewhile
 from typing import Any, Literal, TypeAlias
 
@@ -30,6 +31,7 @@ THINK, THINK_END = "<think>", "</think>"
 _EXACT = math.inf
 _CONTINUING = bytes(range(0x80, 0xC0))
 _LEADS = ("\n", ".", "a")
+_REMEMBERED = 512  # short texts: what opens a step is written again and again
 _SHORT = 48  # characters: longer texts are cut at blanks first
 _PROBES = ("\n", "\n\n", "### Past steps\n\n", "**A [1]:** ", " <...>\n\n")
 
@@ -117,9 +119,13 @@ class Speller:
         self._kept = {text: number for text, number in known.items() if text not in marks}
         self._keeping = _any_of(self._kept)
         self._bytes: Sequence[int | None] | None = None
+        self._spell_again = lru_cache(_REMEMBERED)(self._spell)
 
     def spell(self, text: str) -> list[int]:
         """Return the ids of a text."""
+        return list(self._spell_again(text) if len(text) <= _SHORT else self._spell(text))
+
+    def _spell(self, text: str) -> list[int]:
         check_characters(text)
         return list(chain.from_iterable(map(self._spell_part, self._cut_kept(text))))
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any, Protocol, cast
 
 _REPLACEMENT = "\ufffd"
@@ -109,8 +110,10 @@ class TextStream:
 
     def __init__(self, tokenizer: Tokenizer, before: Sequence[int] = ()) -> None:
         self._tokenizer = tokenizer
+        self._decode = _decoder(tokenizer)
         self._context = [list(before)] if before else []  # given out: decodes without an open end
-        self._base = _decode(tokenizer, before)  # the text of the context alone
+        self._before = list(before)  # the ids of the context in one list
+        self._base = self._decode(self._before)  # the text of the context alone
         self._held: list[int] = []  # the text of context + held ends in U+FFFD
         self._held_text = self._base  # the text of context + held
         self._given = len(self._base)  # how much of that is given out
@@ -131,10 +134,10 @@ class TextStream:
         return self._end_run() + self._release()
 
     def _push(self, token: int) -> str:
-        if self._tokenizer.convert_ids_to_tokens(token) is None:
+        spelling = self._tokenizer.convert_ids_to_tokens(token)
+        if spelling is None:
             return ""  # an id beyond the vocabulary has no text
-        byte = byte_of(self._tokenizer, token)
-        if byte:
+        if _BYTE.fullmatch(spelling) and (byte := byte_of(self._tokenizer, token)):
             return self._release() + self._push_byte(token, byte)
         return self._end_run() + self._push_text(token)
 
@@ -145,7 +148,7 @@ class TextStream:
         while not is_open(self._bytes):
             if _is_whole(self._bytes):
                 run, self._run, self._bytes = self._run, [], b""
-                return text + self._give(run)
+                return text + self._give(run, self._behind(run))
             text += self._drop_byte()
         return text
 
@@ -172,7 +175,7 @@ class TextStream:
                 return before + self._push_text(token)
             whole = text.rstrip(_REPLACEMENT)
             if whole == text:
-                self._held = held
+                self._held, self._held_text = held, text
                 return self._release()
             piece, self._given = whole[self._given :], max(self._given, len(whole))
         else:
@@ -182,26 +185,28 @@ class TextStream:
 
     def _release(self) -> str:
         held, self._held = self._held, []
-        return self._give(held) if held else ""
+        return self._give(held, self._held_text) if held else ""
 
-    def _give(self, ids: list[int]) -> str:
+    def _give(self, ids: list[int], text: str) -> str:
         """Return what is not given out of the text of ids behind the context; make them that."""
-        text = self._behind(ids)[self._given :]
+        piece = text[self._given :]
         runs, width = [*self._context, ids], 1
+        self._settle([ids])
         # A context without text would not keep the next token from being the first of all.
-        while not _decode(self._tokenizer, _flat(runs[-width:])) and width < _WINDOW:
+        while not self._base and width < _WINDOW:
             width *= 2
-        self._settle(runs[-width:])
-        return text
+            self._settle(runs[-width:])
+        return piece
 
     def _settle(self, runs: list[list[int]]) -> None:
         """Go on behind some runs of ids, all of whose text is given out."""
-        self._context, self._base = runs, _decode(self._tokenizer, _flat(runs))
-        self._held_text, self._given = self._base, len(self._base)
+        self._context, self._before = runs, [token for run in runs for token in run]
+        self._base = self._held_text = self._decode(self._before)
+        self._given = len(self._base)
 
     def _behind(self, ids: list[int]) -> str:
         """Return the text of the context and some ids."""
-        return _decode(self._tokenizer, _flat([*self._context, ids]))
+        return self._decode(self._before + ids)
 
 
 def _is_whole(data: bytes) -> bool:
@@ -209,10 +214,6 @@ def _is_whole(data: bytes) -> bool:
         return bool(data.decode())
     except UnicodeDecodeError:
         return False
-
-
-def _flat(runs: list[list[int]]) -> list[int]:
-    return [token for run in runs for token in run]
 
 
 def banned_while_reasoning(
@@ -259,7 +260,21 @@ def _decode_each(tokenizer: Tokenizer, runs: list[list[int]]) -> list[str]:
 
 
 def _decode(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
-    return cast(
-        str,
-        tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False),
-    )
+    return _decoder(tokenizer)(list(ids))
+
+
+def _decoder(tokenizer: Tokenizer) -> Callable[[list[int]], str]:
+    """Return what gives the text of ids: special tokens stay, nothing is tidied.
+
+    Where that comes to one call of the ``tokenizers`` library, it is made without the way there,
+    which takes five times as long.
+    """
+    from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+    own = getattr(tokenizer.decode, "__func__", None), getattr(tokenizer, "_decode", None)
+    if own[0] is PreTrainedTokenizerBase.decode and (
+        getattr(own[1], "__func__", None) is PreTrainedTokenizerFast._decode
+    ):
+        backend = cast(Any, tokenizer).backend_tokenizer
+        return partial(backend.decode, skip_special_tokens=False)
+    return partial(tokenizer.decode, skip_special_tokens=False, clean_up_tokenization_spaces=False)

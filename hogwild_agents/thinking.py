@@ -98,7 +98,7 @@ class Thinking:
     @property
     def sampled(self) -> int:
         """How many tokens all workers have sampled so far."""
-        return self.gate.sampled
+        return self.clock.tokens
 
     @property
     def steps(self) -> list[Step]:

@@ -87,7 +87,7 @@ class Part:
 
 
 def close(requests: Iterable[Request], engine: Engine, chunk: int | None) -> list[Part]:
-    """Resolve the views of the requests and check each alone.
+    """Resolve the views of the requests, and cut what is fed in this tick.
 
     Args:
         requests: in join order.
@@ -98,10 +98,13 @@ def close(requests: Iterable[Request], engine: Engine, chunk: int | None) -> lis
 
 
 def fit(parts: Sequence[Part], engine: Engine) -> None:
-    """Fail the parts that cannot run together with those of the seats before them."""
-    _fit_blocks(parts)
+    """Fail the parts that cannot run, alone or together with those of the seats before them."""
+    sound = _are_sound(parts, engine)
+    if not sound:
+        _check_each(parts, engine)
+        _fit_blocks(parts)
     _fit_budget(parts, engine)
-    if engine.context_length is not None:
+    if not sound and engine.context_length is not None:
         _fit_context(parts, engine.context_length)
 
 
@@ -109,31 +112,43 @@ def _part(request: Request, engine: Engine, chunk: int | None) -> Part:
     part = Part(request)
     try:
         views = [_resolve(feed.view) for feed in request.feeds]
-        if request.ticks == 0:
-            _check_whole(request, views, engine)
         _cut(part, views, chunk)
-        if request.ticks:
-            for feed in part.feeds:
-                engine.check(feed)
+        if request.ticks == 0:
+            _check_whole(part, views, engine)
     except Exception as error:  # a view function is the user's code and may raise anything
         part.error = error
     return part
 
 
-def _check_whole(request: Request, views: Sequence[tuple[ViewEntry, ...]], engine: Engine) -> None:
-    """Check a whole request before any of it is fed."""
-    written: set[int] = set()
-    for feed, view in zip(request.feeds, views, strict=True):
-        engine.check(Feed(feed.block, view, feed.tokens))
-        if id(feed.block) in written:
-            raise FeedError(
-                f"Two feeds of one submit write {feed.block!r}: join their tokens into one feed."
-            )
-        written.add(id(feed.block))
+def _check_whole(part: Part, views: Sequence[tuple[ViewEntry, ...]], engine: Engine) -> None:
+    """Check a whole request before any of it is fed, but for the feeds of this tick."""
+    request = part.request
+    if not part.completes:
+        whole = zip(request.feeds, views, strict=True)
+        engine.check(*(Feed(feed.block, view, feed.tokens) for feed, view in whole))
     for feed in request.feeds:
-        _check_scored(feed, engine.vocab_size)
+        if feed.scored:
+            _check_scored(feed, engine.vocab_size)
     for op in request.then:
         _check_op(op)
+
+
+def _are_sound(parts: Sequence[Part], engine: Engine) -> bool:
+    """Check all feeds of the tick in one go."""
+    try:
+        engine.check(*(feed for part in live(parts) for feed in part.feeds))
+    except Exception:
+        return False
+    return True
+
+
+def _check_each(parts: Sequence[Part], engine: Engine) -> None:
+    """Find out whose feeds cannot even run alone."""
+    for part in live(parts):
+        try:
+            engine.check(*part.feeds)
+        except Exception as error:
+            part.error = error
 
 
 def _check_scored(feed: TickFeed, vocabulary: int) -> None:
@@ -168,24 +183,27 @@ def _check_op(op: Move | Fork) -> None:
 def _cut(part: Part, views: Sequence[tuple[ViewEntry, ...]], chunk: int | None) -> None:
     """Take this tick's chunk of each feed; the last chunks of all of them meet in one tick."""
     request = part.request
-    chunks = [_chunks(feed, chunk) for feed in request.feeds]
-    ticks = max(map(len, chunks), default=1)
-    part.completes = request.ticks == ticks - 1
-    chosen = [
-        (Feed(feed.block, view, pieces[number]), feed)
-        for feed, view, pieces in zip(request.feeds, views, chunks, strict=True)
-        if (number := request.ticks - (ticks - len(pieces))) >= 0
-    ]
-    part.feeds = tuple(feed for feed, _ in chosen)
-    part.samplers = tuple(whole.sampler if part.completes else None for _, whole in chosen)
-    part.scored = tuple(whole.scored if part.completes else () for _, whole in chosen)
+    longest = max((_ticks(feed, chunk) for feed in request.feeds), default=1)
+    part.completes = request.ticks == longest - 1
+    chosen = []
+    for feed, view in zip(request.feeds, views, strict=True):
+        number = request.ticks - (longest - _ticks(feed, chunk))
+        if number >= 0:
+            tokens = feed.tokens if chunk is None else feed.tokens[number * chunk :][:chunk]
+            chosen.append((Feed(feed.block, view, tokens), feed))
+    part.feeds = tuple([feed for feed, _ in chosen])
+    if part.completes:
+        part.samplers = tuple([whole.sampler for _, whole in chosen])
+        part.scored = tuple([whole.scored for _, whole in chosen])
+    else:
+        part.samplers, part.scored = (None,) * len(chosen), ((),) * len(chosen)
     part.sampled = [None] * len(chosen)
     part.scores = [()] * len(chosen)
 
 
-def _chunks(feed: TickFeed, chunk: int | None) -> list[Sequence[int]]:
-    size = chunk or len(feed.tokens)
-    return [feed.tokens[start : start + size] for start in range(0, len(feed.tokens), size)]
+def _ticks(feed: TickFeed, chunk: int | None) -> int:
+    """Return how many ticks a feed takes."""
+    return 1 if chunk is None else max(1, -(-len(feed.tokens) // chunk))
 
 
 def _resolve(view: View) -> tuple[ViewEntry, ...]:

@@ -48,6 +48,7 @@ class Writing:
 
     async def sample(self, sampled: Sampled) -> Token:
         """Take over a sampled token, tell everybody, and take what policies ask for."""
+        self._clock.tokens += 1
         written = self._draft.sample(sampled.token)
         whole = written.piece.tokens == (sampled.token,)
         logprobs = (sampled.logprob,) if whole and sampled.logprob is not None else ()
@@ -70,7 +71,8 @@ class Writing:
         A step's end has to wait where another step has ended that is not fed yet: it stays in the
         inbox, and so does what comes after it.
         """
-        await self._exchange.emit(*self.take_inbox())
+        if self.inbox:
+            await self._exchange.emit(*self.take_inbox())
 
     def take_inbox(self) -> list[ev.Event]:
         """Write what policies had the worker say or end; return what is to be told."""

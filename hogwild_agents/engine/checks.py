@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from hogwild_agents.engine.block import CacheBlock, ViewEntry
+from hogwild_agents.engine.block import BlockSlice, CacheBlock, ViewEntry
 from hogwild_agents.engine.cache import Cache
 from hogwild_agents.engine.context import Context
 from hogwild_agents.engine.plan import Feed, entry_block, entry_range
@@ -12,7 +12,7 @@ from hogwild_agents.errors import FeedError
 
 
 def check_tick(feeds: Sequence[Feed], cache: Cache, context: Context, vocabulary: int) -> None:
-    """Check the feeds of one tick, each alone and all together.
+    """Check the feeds of one tick, and that there is room for them.
 
     Args:
         feeds: of the tick.
@@ -28,6 +28,18 @@ def check_tick(feeds: Sequence[Feed], cache: Cache, context: Context, vocabulary
     """
     if not feeds:
         raise FeedError("A tick needs at least one feed, but none was given.")
+    check_feeds(feeds, cache, context, vocabulary)
+    cache.pool.require(sum(len(feed.tokens) for feed in feeds))
+
+
+def check_feeds(feeds: Sequence[Feed], cache: Cache, context: Context, vocabulary: int) -> None:
+    """Check feeds as :func:`check_tick` does, as though these were fed in one tick; not for room.
+
+    Raises:
+        FeedError: one is malformed, or two write the same block.
+        ContextLengthError: a view is longer than the model's context.
+        ClosedError: a block was freed.
+    """
     fresh: dict[int, int] = {}
     for feed in feeds:
         if id(feed.block) in fresh:
@@ -36,64 +48,58 @@ def check_tick(feeds: Sequence[Feed], cache: Cache, context: Context, vocabulary
                 "or give each a block of its own."
             )
         fresh[id(feed.block)] = len(feed.tokens)
-        _check_tokens(feed, vocabulary)
-        _check_view(feed, cache)
+    lengths: dict[ViewEntry, int] = {}  # feeds share most of what they see: each is checked once
     for feed in feeds:
-        context.check(_view_length(feed, fresh), feed.block)
-    cache.pool.require(sum(fresh.values()))
-
-
-def check_feed(feed: Feed, cache: Cache, context: Context, vocabulary: int) -> None:
-    """Check one feed as :func:`check_tick` does, as though it was fed alone.
-
-    Raises:
-        FeedError: it is malformed.
-        ContextLengthError: its view is longer than the model's context.
-        ClosedError: a block was freed.
-    """
-    _check_tokens(feed, vocabulary)
-    _check_view(feed, cache)
-    context.check(_view_length(feed, {id(feed.block): len(feed.tokens)}), feed.block)
+        _check_tokens(feed, vocabulary)
+        cache.require(feed.block)
+        for entry in feed.view:
+            if entry not in lengths:
+                lengths[entry] = _checked_length(entry, cache, fresh)
+        _check_end(feed)
+    for feed in feeds:
+        context.check(sum(map(lengths.__getitem__, feed.view)), feed.block)
 
 
 def _check_tokens(feed: Feed, vocabulary: int) -> None:
     if not len(feed.tokens):
         raise FeedError(f"The feed for {feed.block!r} has no tokens: a feed needs at least one.")
-    wrong = next((token for token in feed.tokens if not 0 <= token < vocabulary), None)
-    if wrong is not None:
+    for wrong in (min(feed.tokens), max(feed.tokens)):
+        if not 0 <= wrong < vocabulary:
+            raise FeedError(
+                f"The feed for {feed.block!r} holds the token {wrong}, but the model has the ids "
+                f"0 to {vocabulary - 1}."
+            )
+
+
+def _checked_length(entry: ViewEntry, cache: Cache, fresh: Mapping[int, int]) -> int:
+    """Return how long a view's entry is when its block has gained what is ``fresh``, by its id."""
+    block = entry_block(entry)
+    cache.require(block)
+    low, high = entry_range(entry, 0)
+    if not 0 <= low <= high <= len(block):
         raise FeedError(
-            f"The feed for {feed.block!r} holds the token {wrong}, but the model has the ids 0 to "
-            f"{vocabulary - 1}."
+            f"A view names the entries {low} to {high} of {block!r}, which has not so many: slice "
+            "it within its length."
         )
+    return high - low + (fresh.get(id(block), 0) if _open_end(entry) else 0)
 
 
-def _check_view(feed: Feed, cache: Cache) -> None:
-    cache.require(feed.block, *(entry_block(entry) for entry in feed.view))
-    last: ViewEntry | None = feed.view[-1] if len(feed.view) else None
+def _check_end(feed: Feed) -> None:
+    """Check that a view ends in the block that is written, and names the end of it once."""
+    *before, last = feed.view or (None,)
     if last is None or entry_block(last) is not feed.block or not _open_end(last):
         raise FeedError(
             f"The view of a feed ends in the block it writes, but this one for "
             f"{feed.block!r} ends in {last!r}: put the written block last."
         )
-    for entry in feed.view[:-1]:
-        if entry_block(entry) is feed.block and _open_end(entry):
-            raise FeedError(
-                f"{feed.block!r} is written and stands twice in its own view: name it once, "
-                "at the end."
-            )
-    for entry in feed.view:
-        low, high = entry_range(entry, 0)
-        if not 0 <= low <= high <= len(entry_block(entry)):
-            raise FeedError(
-                f"A view names the entries {low} to {high} of {entry_block(entry)!r}, which "
-                "has not so many: slice it within its length."
-            )
-
-
-def _view_length(feed: Feed, fresh: dict[int, int]) -> int:
-    """Return how long a view is when its blocks have gained what is ``fresh``, by their ids."""
-    ranges = (entry_range(entry, fresh.get(id(entry_block(entry)), 0)) for entry in feed.view)
-    return sum(high - low for low, high in ranges)
+    if feed.block in before or any(
+        entry.block is feed.block and entry.stop is None
+        for entry in before
+        if isinstance(entry, BlockSlice)
+    ):
+        raise FeedError(
+            f"{feed.block!r} is written and stands twice in its own view: name it once, at the end."
+        )
 
 
 def _open_end(entry: ViewEntry) -> bool:

@@ -28,7 +28,7 @@ from hogwild_agents.engine.attachment import attach
 from hogwild_agents.engine.attention import NAME, SURVEY, TickAttention
 from hogwild_agents.engine.block import CacheBlock
 from hogwild_agents.engine.cache import Cache
-from hogwild_agents.engine.checks import check_feed, check_tick
+from hogwild_agents.engine.checks import check_feeds, check_tick
 from hogwild_agents.engine.context import find_context
 from hogwild_agents.engine.loan import Loan
 from hogwild_agents.engine.plan import Feed, build_plan
@@ -270,16 +270,16 @@ class Engine:
         self._cache.commit(feeds)
         return result
 
-    def check(self, feed: Feed) -> None:
-        """Check one feed alone, as :meth:`forward` does.
+    def check(self, *feeds: Feed) -> None:
+        """Check feeds of one tick as :meth:`forward` does, but for the room that they need.
 
         Raises:
-            FeedError: it is malformed.
-            ContextLengthError: its view is longer than the model's context.
-            ClosedError: the engine is closed.
+            FeedError: one is malformed, or two write the same block.
+            ContextLengthError: a view is longer than the model's context.
+            ClosedError: the engine is closed, or a block was freed.
         """
         self._require_open()
-        check_feed(feed, self._cache, self._context, self.vocab_size)
+        check_feeds(feeds, self._cache, self._context, self.vocab_size)
 
     def check_integrity(self) -> None:
         """Check that the cache's book-keeping is whole.

@@ -272,9 +272,10 @@ def build_plan(
 
 def _pack(feeds: Sequence[Feed], fresh: dict[int, int]) -> _Packed:
     packed = _Packed()
+    ranges: dict[ViewEntry, tuple[CacheBlock, int, int]] = {}  # the same in all views of a tick
     for feed in feeds:
         first, count, length = len(packed.ids), len(feed.tokens), len(feed.block)
-        spans = _spans(feed, fresh)
+        spans = _spans(feed, fresh, ranges)
         origin = spans[-1][3]
         packed.ids += feed.tokens
         packed.positions += range(length, length + count)
@@ -285,13 +286,17 @@ def _pack(feeds: Sequence[Feed], fresh: dict[int, int]) -> _Packed:
     return packed
 
 
-def _spans(feed: Feed, fresh: dict[int, int]) -> list[_Span]:
-    """Lay out a feed's view."""
+def _spans(
+    feed: Feed, fresh: dict[int, int], ranges: dict[ViewEntry, tuple[CacheBlock, int, int]]
+) -> list[_Span]:
+    """Lay out a feed's view; ``ranges`` is filled with what its entries show."""
     spans = []
     length = 0
     for entry in feed.view:
-        block = entry_block(entry)
-        low, high = entry_range(entry, fresh.get(id(block), 0))
+        if entry not in ranges:
+            block = entry_block(entry)
+            ranges[entry] = block, *entry_range(entry, fresh.get(id(block), 0))
+        block, low, high = ranges[entry]
         spans.append((block, low, high, length - low))
         length += high - low
     return spans

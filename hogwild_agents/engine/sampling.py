@@ -1,6 +1,7 @@
 """Sampling: the next token of each feed, by its own parameters and its own random state.
 
-The parameters act through transformers' logits processors, in the order of its ``generate``. What
+The parameters act through transformers' logits processors, in the order of its ``generate``. Rows
+that share one parameters object are processed together, and each is what it would be alone. What
 is left of a large vocabulary after a top-k, top-p or min-p is a few tokens, and on the CPU the
 processors that sort see only these.
 """
@@ -8,15 +9,15 @@ processors that sort see only these.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from functools import cached_property
+from typing import Any, TypeAlias, cast
 
 import torch
 from torch import Tensor
 from transformers import (
     LogitsProcessor,
-    LogitsProcessorList,
     MinPLogitsWarper,
     RepetitionPenaltyLogitsProcessor,
     SequenceBiasLogitsProcessor,
@@ -26,6 +27,9 @@ from transformers import (
 )
 
 from hogwild_agents.errors import ConfigError
+
+Context: TypeAlias = Callable[[], Sequence[int]]
+"""Gives the token ids that a repetition penalty counts."""
 
 _HEAD = 1024
 """How many of the most likely tokens are looked at for a top-p, before all are sorted."""
@@ -92,6 +96,20 @@ class SamplingParams:
         """Return a copy with some values changed."""
         return replace(self, **changes)
 
+    def _banning(self, tokens: frozenset[int]) -> SamplingParams:
+        """Return a copy with more tokens banned: one object for each set, that rows can share."""
+        if tokens not in self._copies:
+            self._copies[tokens] = self.replace(banned=self.banned | tokens)
+        return self._copies[tokens]
+
+    @cached_property
+    def _copies(self) -> dict[frozenset[int], SamplingParams]:
+        return {}
+
+    @cached_property
+    def _way(self) -> _Way:
+        return _Way(self)
+
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
@@ -121,20 +139,6 @@ class Sampler:
         self._generator: torch.Generator | None = None
         self.params = params
 
-    @property
-    def params(self) -> SamplingParams:
-        """How the next token is chosen."""
-        return self._params
-
-    @params.setter
-    def params(self, params: SamplingParams) -> None:
-        self._params = params
-        self._shaping, self._narrowing = _shaping(params), _narrowing(params)
-        # The nucleus of a top-p alone is settled by the candidates: among them it would be another.
-        self._among_candidates = (
-            self._narrowing if params.top_k else _narrowing(params.replace(top_p=1.0))
-        )
-
     def generator(self, device: torch.device) -> torch.Generator:
         """Return the random state, made on first use."""
         if self._generator is None or self._generator.device != device:
@@ -151,7 +155,8 @@ class Sampler:
         Raises:
             ConfigError: all tokens are banned, or a token that does not exist is biased.
         """
-        return _processed(self._shaped(logits, context), self._narrowing)
+        way = self.params._way
+        return _processed(way.shaped(logits, [context]), way.narrowing)
 
     def choose(self, logits: Tensor, context: Callable[[], Sequence[int]]) -> Tensor:
         """Return a token id, [1], drawn from what :meth:`scores` describes.
@@ -163,34 +168,9 @@ class Sampler:
         Raises:
             ConfigError: all tokens are banned, or a token that does not exist is biased.
         """
-        scores = self._shaped(logits, context)
-        if self.params.temperature == 0:
-            return scores.argmax(-1)
-        ids, scores = self._narrowed(scores)
-        place = self._draw(scores)
-        return place if ids is None else ids[place]
-
-    def _narrowed(self, scores: Tensor) -> tuple[Tensor | None, Tensor]:
-        """Return ids [n], or None for the whole vocabulary, and what they are drawn by, [1, n]."""
-        ids = _candidates(scores[0], self.params) if scores.is_cpu else None
-        if ids is None:
-            return None, _processed(scores, self._narrowing)
-        return ids, _processed(scores[:, ids], self._among_candidates)
-
-    def _shaped(self, logits: Tensor, context: Callable[[], Sequence[int]]) -> Tensor:
-        if not self._shaping:
-            return logits
-        _check_vocabulary(self.params, logits.shape[-1])
-        penalised = self.params.repetition_penalty != 1.0
-        return _processed(logits.clone(), self._shaping, context() if penalised else [0])
-
-    def _draw(self, scores: Tensor) -> Tensor:
-        """Return which of the scores [1, n] is drawn, [1]. One random number is used."""
-        reached = scores[0].double().softmax(-1).cumsum(-1)
-        generator = self.generator(scores.device)
-        lot = torch.rand(1, dtype=reached.dtype, device=reached.device, generator=generator)
-        # The first that is above: one without any odds is never above the one before it.
-        return torch.searchsorted(reached, lot * reached[-1], right=True)
+        way = self.params._way
+        ((_, token),) = way.choose(way.shaped(logits, [context]), [self])
+        return token
 
 
 def sample(
@@ -204,25 +184,115 @@ def sample(
         logits: [rows, vocab], float32.
         samplers: one a row.
         contexts: one a row: gives the token ids of the whole view, for repetition penalties.
+
+    Raises:
+        ConfigError: all tokens are banned, or a token that does not exist is biased.
     """
-    chosen = [
-        sampler.choose(logits[row : row + 1], context)
-        for row, (sampler, context) in enumerate(zip(samplers, contexts, strict=True))
-    ]
-    tokens = torch.cat(chosen).tolist() if chosen else []  # the one transfer to the host
+    alike: dict[int, list[int]] = {}  # rows by their parameters
+    order: list[int] = []
+    chosen: list[Tensor] = []
+    for row, sampler in enumerate(samplers):
+        if type(sampler).choose is Sampler.choose:
+            alike.setdefault(id(sampler.params), []).append(row)
+        else:  # it chooses in a way of its own
+            order.append(row)
+            chosen.append(sampler.choose(logits[row : row + 1], contexts[row]))
+    for rows in alike.values():
+        way = samplers[rows[0]].params._way
+        scores = way.shaped(_rows(logits, rows), [contexts[row] for row in rows])
+        for places, tokens in way.choose(scores, [samplers[row] for row in rows]):
+            order += [rows[place] for place in places]
+            chosen.append(tokens)
+    found = torch.cat(chosen).tolist() if chosen else []  # the one transfer to the host
     return [
-        _sampled(logits[row], token, samplers[row].params.logprobs)
-        for row, token in enumerate(tokens)
+        _sampled(logits, row, token, samplers[row].params.logprobs)
+        for row, token in sorted(zip(order, found, strict=True))
     ]
 
 
-def _sampled(logits: Tensor, token: int, count: int | None) -> Sampled:
+def _rows(states: Tensor, rows: Sequence[int]) -> Tensor:
+    """Return some rows of a tensor, in rising order; itself if these are all."""
+    return states if len(rows) == len(states) else states[rows]
+
+
+def _sampled(logits: Tensor, row: int, token: int, count: int | None) -> Sampled:
     if count is None:
         return Sampled(token)
-    logprobs = logits.float().log_softmax(-1)
+    logprobs = logits[row].float().log_softmax(-1)
     best = logprobs.topk(min(count, logprobs.shape[-1]))
     top = tuple(zip(best.indices.tolist(), best.values.tolist(), strict=True))
     return Sampled(token, float(logprobs[token]), top)
+
+
+class _Way:
+    """What parameters come to: made once, for all who sample by the same object."""
+
+    def __init__(self, params: SamplingParams) -> None:
+        self.params = params
+        self.shaping, self.narrowing = _shaping(params), _narrowing(params)
+        # The nucleus of a top-p alone is settled by the candidates: among them it would be another.
+        self._settled = not params.top_k and params.top_p < 1
+        self._among = _narrowing(params.replace(top_p=1.0)) if self._settled else self.narrowing
+
+    def shaped(self, logits: Tensor, contexts: Sequence[Context]) -> Tensor:
+        """Return the logits [rows, vocab] after what changes those of single tokens.
+
+        Raises:
+            ConfigError: all tokens are banned, or a token that does not exist is biased.
+        """
+        if not self.shaping:
+            return logits
+        _check_vocabulary(self.params, logits.shape[-1])
+        if self.params.repetition_penalty == 1.0:
+            return _processed(logits.clone(), self.shaping)
+        rows = [
+            _processed(row[None].clone(), self.shaping, context())
+            for row, context in zip(logits, contexts, strict=True)
+        ]
+        return torch.cat(rows)
+
+    def choose(
+        self, scores: Tensor, samplers: Sequence[Sampler]
+    ) -> Iterator[tuple[Sequence[int], Tensor]]:
+        """Yield some rows of the shaped scores [rows, vocab], and a token for each of these."""
+        if self.params.temperature == 0:
+            yield range(len(scores)), scores.argmax(-1)
+            return
+        for rows, ids, left in self.narrowed(scores):
+            drawn = _draw(left, [samplers[row] for row in rows])
+            yield rows, drawn if ids is None else ids.gather(-1, drawn[:, None])[:, 0]
+
+    def narrowed(self, scores: Tensor) -> Iterator[tuple[Sequence[int], Tensor | None, Tensor]]:
+        """Yield some rows of the shaped scores, ids [n, few] or None for all, and these' scores.
+
+        Rows stand together if as many tokens are left of them, so that none is filled up.
+        """
+        if not self.narrowing or not scores.is_cpu:
+            yield range(len(scores)), None, _processed(scores, self.narrowing)
+            return
+        candidates, counts = _candidates(scores, self.params)
+        for count in dict.fromkeys(counts):
+            rows = [row for row, number in enumerate(counts) if number == count]
+            here = _rows(scores, rows)
+            if not count:
+                yield rows, None, _processed(here, self.narrowing)
+                continue
+            ids = _rows(candidates, rows)[:, :count]
+            ids = ids if self._settled else ids.sort(-1).values
+            yield rows, ids, _processed(here.gather(-1, ids), self._among)
+
+
+def _draw(scores: Tensor, samplers: Sequence[Sampler]) -> Tensor:
+    """Return which of the scores [rows, n] are drawn, [rows]; each by one number of its own."""
+    reached = scores.double().softmax(-1).cumsum(-1)
+    device = scores.device
+    lots = [
+        torch.rand(1, dtype=reached.dtype, device=device, generator=sampler.generator(device))
+        for sampler in samplers
+    ]
+    # The first that is above: one without any odds is never above the one before it.
+    bars = torch.cat(lots)[:, None] * reached[:, -1:]
+    return torch.searchsorted(reached, bars, right=True)[:, 0]
 
 
 class _Banned(LogitsProcessor):
@@ -239,9 +309,9 @@ class _Banned(LogitsProcessor):
         return scores.index_fill_(-1, self._banned, -math.inf)
 
 
-def _shaping(params: SamplingParams) -> LogitsProcessorList:
+def _shaping(params: SamplingParams) -> list[LogitsProcessor]:
     """Return what changes the logits of single tokens."""
-    processors = LogitsProcessorList()
+    processors: list[LogitsProcessor] = []
     if params.bias:
         processors.append(
             SequenceBiasLogitsProcessor(
@@ -257,9 +327,9 @@ def _shaping(params: SamplingParams) -> LogitsProcessorList:
     return processors
 
 
-def _narrowing(params: SamplingParams) -> LogitsProcessorList:
+def _narrowing(params: SamplingParams) -> list[LogitsProcessor]:
     """Return what leaves only some of the tokens."""
-    processors = LogitsProcessorList()
+    processors: list[LogitsProcessor] = []
     if params.temperature and params.top_k:
         processors.append(TopKLogitsWarper(params.top_k))
     if params.temperature and params.top_p < 1:
@@ -270,32 +340,36 @@ def _narrowing(params: SamplingParams) -> LogitsProcessorList:
 
 
 def _processed(
-    scores: Tensor, processors: LogitsProcessorList, context: Sequence[int] = (0,)
+    scores: Tensor, processors: Sequence[LogitsProcessor], context: Sequence[int] = (0,)
 ) -> Tensor:
     if not processors:
         return scores
-    ids = torch.tensor([list(context)], device=scores.device)
-    processed: Tensor = processors(cast(torch.LongTensor, ids), scores)
-    return processed
+    ids = cast(torch.LongTensor, torch.tensor([list(context)], device=scores.device))
+    for process in processors:
+        scores = process(ids, cast(torch.FloatTensor, scores))
+    return scores
 
 
-def _candidates(scores: Tensor, params: SamplingParams) -> Tensor | None:
-    """Return ids that hold all tokens the narrowing leaves; None where that takes all of them.
+def _candidates(scores: Tensor, params: SamplingParams) -> tuple[Tensor, list[int]]:
+    """Return ids [rows, most], the likeliest first, and how many of each row's count.
 
-    A top-p without a top-k is settled here: the ids are its nucleus.
+    These hold all tokens that the narrowing leaves; 0 where that takes the whole vocabulary. A
+    top-p without a top-k is settled here: the ids are its nucleus.
     """
     if params.top_k:
-        bar = scores.topk(min(params.top_k, len(scores))).values[-1]
-        return (scores >= bar).nonzero()[:, 0]  # equal ones stay, as with transformers
+        best = scores.topk(min(params.top_k, scores.shape[-1]))
+        counts = (scores >= best.values[:, -1:]).sum(-1).tolist()
+        most = max(counts)  # more where some are equal: these stay, as with transformers
+        return best.indices if most == params.top_k else scores.topk(most).indices, counts
     if params.top_p < 1:
-        best, ids = scores.topk(min(_HEAD, len(scores)))
-        odds = (best - scores.logsumexp(-1)).double().exp()
+        best = scores.topk(min(_HEAD, scores.shape[-1]))
+        odds = (best.values - scores.logsumexp(-1, keepdim=True)).double().exp()
         above = odds.cumsum(-1) - odds
-        return ids[above < params.top_p] if above[-1] >= params.top_p else None
-    if params.min_p:
-        bar = scores.max() + math.log(params.min_p) - _SLACK
-        return (scores >= bar).nonzero()[:, 0]
-    return None
+        inside = (above < params.top_p).sum(-1) * (above[:, -1] >= params.top_p)
+        return best.indices, inside.tolist()
+    bar = scores.amax(-1, keepdim=True) + math.log(params.min_p) - _SLACK
+    counts = (scores >= bar).sum(-1).tolist()
+    return scores.topk(max(counts)).indices, counts
 
 
 def _check_vocabulary(params: SamplingParams, size: int) -> None:

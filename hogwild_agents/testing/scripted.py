@@ -97,10 +97,11 @@ class ScriptedEngine(Engine):
         self._end = end
         super().__init__(model, **options)
 
-    def check(self, feed: Feed) -> None:
+    def check(self, *feeds: Feed) -> None:
         """See :meth:`Engine.check`."""
-        super().check(feed)
-        self._scripts.expect(feed)
+        super().check(*feeds)
+        for feed in feeds:
+            self._scripts.expect(feed)
 
     def forward(self, feeds: Sequence[Feed], *, logits: Literal["last", "all"] = "last") -> Tensor:
         """See :meth:`Engine.forward`."""

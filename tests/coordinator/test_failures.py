@@ -161,7 +161,7 @@ async def test_two_seats_that_write_one_block(engine: WatchedEngine) -> None:
 async def test_two_feeds_of_one_submit_that_write_one_block(engine: WatchedEngine) -> None:
     block = engine.block("b")
     async with CacheCoordinator(engine, prefill_chunk=2) as coordinator:
-        with pytest.raises(FeedError, match="Two feeds of one submit"):
+        with pytest.raises(FeedError, match="Two feeds of one tick"):
             await once(coordinator.join("b"), feed(block, 1, 2, 3), feed(block, 2))
     assert block.tokens == ()
 

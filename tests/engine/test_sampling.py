@@ -384,14 +384,41 @@ def test_looking_at_a_few_tokens_of_a_large_vocabulary_changes_nothing(
     logits[0, 7:9] = logits.max() - 0.5  # equal ones
     sampler = Sampler(params)
     whole = sampler.scores(logits, context(0)).double().softmax(-1)[0]
-    shaped = sampler._shaped(logits, context(0))
-    ids, scores = sampler._narrowed(shaped)
+    ((_, ids, scores),) = params._way.narrowed(params._way.shaped(logits, [context(0)]))
     found = torch.zeros(LARGE, dtype=torch.double)
-    found[slice(None) if ids is None else ids] = scores.double().softmax(-1)[0]
+    found[slice(None) if ids is None else ids[0]] = scores.double().softmax(-1)[0]
     # Of equal ones any may be left; where the bar is reached but for rounding, one more or less.
     off = (found.sort().values - whole.sort().values).abs().sum()
     assert off <= 2 * whole[whole > 0].min() + 1e-5
     assert int(sampler.choose(logits, context(0))) in found.nonzero()[:, 0].tolist()
+
+
+@given(params=LEFT, seed=st.integers(0, 99), rows=st.integers(2, 6))
+def test_rows_that_share_their_parameters_draw_as_each_does_alone(
+    params: SamplingParams, seed: int, rows: int
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    steep = torch.rand(rows, 1, generator=generator) * 8
+    logits = (steep * torch.randn(rows, LARGE, generator=generator)).round(decimals=1)  # ties
+    together = [Sampler(params, row) for row in range(rows)]
+    alone = [Sampler(params.replace(), row) for row in range(rows)]
+    for _ in range(3):
+        found = sample(logits, together, [context(0)] * rows)
+        assert found == [
+            sample(logits[row : row + 1], [sampler], [context(0)])[0]
+            for row, sampler in enumerate(alone)
+        ]
+
+
+def test_a_sampler_that_chooses_by_itself_is_asked_among_others() -> None:
+    class Last(Sampler):
+        def choose(self, logits: Tensor, context: Context) -> Tensor:
+            return torch.tensor([logits.shape[-1] - len(context())])
+
+    params = SamplingParams(temperature=0.0)
+    samplers = [Sampler(params), Last(params), Sampler(params)]
+    found = sample(LOGITS.repeat(3, 1), samplers, [context(0, 1)] * 3)
+    assert [result.token for result in found] == [0, len(LOGITS) - 2, 0]
 
 
 def test_a_token_without_odds_is_never_drawn() -> None:
