@@ -5,6 +5,7 @@ What is wrong with a config is found by the checks, before anything heavy is loa
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -39,7 +40,7 @@ STAGES = {
     "config": "config",
     "tokenizer": "tokenizer",
     "weights": "weights",
-    "check": "comparing its logits with the plain forward's",
+    "check": "preparing kernels, comparing its logits with the plain forward's",
 }
 POLICIES = {
     "redundancy-check": "RedundancyCheck",
@@ -89,10 +90,12 @@ def loaded(config: RunConfig, *, quiet: bool) -> Iterator[LanguageModel]:
         except BaseException:
             logging.set_verbosity(verbosity)
             raise
+    gc.freeze()  # what was imported and loaded stays: no need to look through it again and again
     try:
         with engine_warnings():
             yield model
     finally:
+        gc.unfreeze()
         model.close()
         logging.set_verbosity(verbosity)
 
