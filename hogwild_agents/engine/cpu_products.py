@@ -67,16 +67,18 @@ def _tiles(context, weights, step, outs, states, count, sums, several, rows):
         held = {at: cgutils.alloca_once(builder, VECTOR) for at in shape}
         line_size = max(WIDTH, 64 // (element.bitwidth // 8))  # of the processor's caches
         whole = builder.and_(count, number(-line_size))
-        ahead = builder.mul(step, number(several.literal_value))
-        with cgutils.for_range_slice(builder, number(0), outs, number(several.literal_value)) as (
-            first,
-            _,
-        ):
+        # Outputs that are multiplied at once lie far apart, so that each is a stream of its own for
+        # the processor, which reads ahead.
+        apart = builder.udiv(outs, number(outputs))
+        with cgutils.for_range(builder, apart) as loop:
             for place in held.values():
                 builder.store(VECTOR(None), place)
+            here = {
+                out: builder.add(loop.index, builder.mul(apart, number(out)))
+                for out in range(outputs)
+            }
             lines = {
-                out: builder.gep(weights, [builder.mul(builder.add(first, number(out)), step)])
-                for out, _ in shape
+                out: builder.gep(weights, [builder.mul(index, step)]) for out, index in here.items()
             }
 
             def add(at):
@@ -85,7 +87,7 @@ def _tiles(context, weights, step, outs, states, count, sums, several, rows):
                     out: build_load(context, builder, line, at, element)
                     for out, line in lines.items()
                 }
-                for row in range(rows.literal_value):
+                for row in range(many):
                     place = builder.add(at, number(row * _CHUNK))
                     state = build_load(context, builder, states, place, float32)
                     for out, weight in wide.items():
@@ -94,13 +96,13 @@ def _tiles(context, weights, step, outs, states, count, sums, several, rows):
 
             with cgutils.for_range_slice(builder, number(0), whole, number(line_size)) as (at, _):
                 for line in lines.values():
-                    prefetch(builder, builder.gep(line, [builder.add(at, ahead)]))
+                    prefetch(builder, builder.gep(line, [builder.add(at, step)]))  # the next one's
                 for start in range(0, line_size, WIDTH):
                     add(builder.add(at, number(start)))
             with cgutils.for_range_slice(builder, whole, count, number(WIDTH)) as (at, _):
                 add(at)
             for (out, row), place in held.items():
-                to = builder.gep(sums, [builder.add(first, number(row * BLOCK + out))])
+                to = builder.gep(sums, [builder.add(here[out], number(row * BLOCK))])
                 sum = build_total(builder, builder.load(place))
                 builder.store(builder.fadd(builder.load(to), sum), to)
         return context.get_dummy_value()

@@ -8,6 +8,7 @@ multiply with weights rounded to int8, of which memory has half as many bytes to
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import TypeGuard
 
@@ -26,6 +27,10 @@ _EVEN = 16
 """A layer's inputs are a multiple of this, or torch multiplies."""
 
 
+_Copy = tuple[Tensor, Tensor]
+"""Weights rounded to int8, [outs, count], and the factor of each output, [outs] float32."""
+
+
 class Products:
     """Linear layers that compute with compiled products until undone.
 
@@ -40,10 +45,11 @@ class Products:
 
     def __init__(self, layers: list[nn.Linear], *, int8: bool) -> None:
         copies = [_rounded(layer.weight) if int8 else None for layer in layers]
+        products = [_product_of(*pair) for pair in zip(layers, copies, strict=True)]
         self.int8_bytes = sum(part.nbytes for copy in copies if copy for part in copy)
         self.layers = layers
-        for layer, copy in zip(layers, copies, strict=True):
-            layer.forward = partial(_product, layer, copy)  # type: ignore[method-assign]
+        for layer, product in zip(layers, products, strict=True):
+            layer.forward = product  # type: ignore[method-assign]
 
     def undo(self) -> None:
         """Let the layers compute by torch again."""
@@ -104,21 +110,32 @@ def _is_native(dtype: torch.dtype) -> bool:
     return bool(tell()) if tell is not None else False
 
 
-def _rounded(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Return weights [outs, count] as int8, and the factor of each output, [outs] float32."""
+def _rounded(weight: Tensor) -> _Copy:
+    """Return weights [outs, count] rounded to whole numbers times the factor of each output."""
     with torch.no_grad():
         weight = weight.float()
         scales = weight.abs().amax(1).clamp_min(1e-12) / 127
         return (weight / scales[:, None]).round_().to(torch.int8), scales
 
 
-def _product(layer: nn.Linear, rounded: tuple[Tensor, Tensor] | None, states: Tensor) -> Tensor:
+def _product_of(layer: nn.Linear, copy: _Copy | None) -> Callable[[Tensor], Tensor]:
+    """Return what multiplies for a layer, with its own weights or with a rounded copy."""
+    from hogwild_agents.engine.cpu_products import PLACE  # imports numba
+
+    weights = layer.weight if copy is None else copy[0]
+    function = compiled.products(weights.dtype, layer.weight.dtype)
+    return partial(_product, function.address, PLACE, layer, copy)
+
+
+def _product(
+    function: int, place: int, layer: nn.Linear, copy: _Copy | None, states: Tensor
+) -> Tensor:
     """Compute what a layer does with states [..., count]."""
     weight = layer.weight
     bias: Tensor | None = layer.bias
     if states.dtype != weight.dtype:
         return nn.functional.linear(states, weight, bias)  # torch says what is wrong
-    numbers, scales = rounded or (weight, None)
+    numbers, scales = copy or (weight, None)
     states = states.contiguous()
     outs, count = weight.shape
     result = states.new_empty(*states.shape[:-1], outs)
@@ -132,16 +149,5 @@ def _product(layer: nn.Linear, rounded: tuple[Tensor, Tensor] | None, states: Te
         count,
         states.numel() // count,
     )
-    threads.run(_function(numbers.dtype, states.dtype), _place(), job)
+    threads.run(function, place, job)
     return result
-
-
-def _function(weights: torch.dtype, states: torch.dtype) -> int:
-    address: int = compiled.products(weights, states).address
-    return address
-
-
-def _place() -> int:
-    from hogwild_agents.engine.cpu_products import PLACE  # imports numba
-
-    return PLACE
