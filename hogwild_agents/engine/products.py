@@ -49,7 +49,7 @@ class Products:
         self.int8_bytes = sum(part.nbytes for copy in copies if copy for part in copy)
         self.layers = layers
         for layer, product in zip(layers, products, strict=True):
-            layer.forward = product  # type: ignore[method-assign]
+            layer.forward = product  # type: ignore[method-assign, assignment]
 
     def undo(self) -> None:
         """Let the layers compute by torch again."""
