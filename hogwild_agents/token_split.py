@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hogwild_agents.spelling import Speller, byte_letters, open_end
+from hogwild_agents.spelling import Speller, byte_letters
 from hogwild_agents.text import TextStream, Tokenizer, anchor, byte_of, decode_continuation
 
 
@@ -37,19 +37,21 @@ def split_token(
         tokenizer: the model's.
         token: the sampled token, not yet fed.
         text: what the worker's :class:`TextStream` gave for it.
-        index: where in ``text`` the step ends.
+        index: where in ``text`` the step ends, right behind a newline of the token.
         before: what that stream held before the token: the bytes of a character that it goes on
-            with.
+            with, or that comes to nothing.
     """
     whole = TokenSplit((token,), text)
-    known = [_bytes_of(tokenizer, one) for one in (*before, token)]
-    *earlier, own = [data for data in known if data is not None] or [b""]
-    carried = open_end(b"".join(earlier))
-    data, end = carried + own, len(text[:index].encode())
-    if None in known or end == len(data) or not data.startswith(text.encode()):
+    data = _bytes_of(tokenizer, token)
+    if data is None:
+        return whole
+    # Broken characters differ in length as bytes and as text, so the cut is found by the newlines.
+    _, *lines = data.rsplit(b"\n", text[index:].count("\n") + 1)
+    rest = b"\n".join(lines)
+    if not rest:
         return whole
     speller = Speller(tokenizer, "none")
-    head, tail = (speller.spell_bytes(part) for part in (data[len(carried) : end], data[end:]))
+    head, tail = map(speller.spell_bytes, (data.removesuffix(rest), rest))
     if head is None or tail is None:
         return whole
     old, new = (TextStream(tokenizer, anchor(tokenizer)) for _ in range(2))
