@@ -38,6 +38,9 @@ app.add_typer(model_app, name="model")
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    if "OMP_WAIT_POLICY" not in os.environ:
+        # torch's threads spin while they wait; where other programs run they had better sleep.
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     code = call(sys.argv[1:]) if processes.leads() else processes.follow()
     if code != FAILED and processes.are_several() and processes.leads():
         processes.dismiss()
