@@ -9,7 +9,7 @@ processors that sort see only these.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeAlias, cast
@@ -35,6 +35,8 @@ _HEAD = 1024
 """How many of the most likely tokens are looked at for a top-p, before all are sorted."""
 _SLACK = 1e-3
 """How far below the bar of a min-p a logit may be and still be looked at: more than rounding."""
+_TOGETHER = 1 << 19
+"""Logits that are sampled from at a time on the CPU: 2 MiB in float32, 4 as probabilities."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,7 +199,7 @@ def sample(
         else:  # it chooses in a way of its own
             order.append(row)
             chosen.append(sampler.choose(logits[row : row + 1], contexts[row]))
-    for rows in alike.values():
+    for rows in _apart(alike.values(), logits):
         way = samplers[rows[0]].params._way
         scores = way.shaped(_rows(logits, rows), [contexts[row] for row in rows])
         for places, tokens in way.choose(scores, [samplers[row] for row in rows]):
@@ -208,6 +210,17 @@ def sample(
         _sampled(logits, row, token, samplers[row].params.logprobs)
         for row, token in sorted(zip(order, found, strict=True))
     ]
+
+
+def _apart(groups: Iterable[list[int]], logits: Tensor) -> Iterator[list[int]]:
+    """Yield the rows of each group, on the CPU so many at a time that their memory stays small.
+
+    Larger buffers are given back to the system after each tick, and cost page faults in the next.
+    """
+    many = max(1, _TOGETHER // logits.shape[-1]) if logits.is_cpu else len(logits)
+    for rows in groups:
+        for first in range(0, len(rows), many):
+            yield rows[first : first + many]
 
 
 def _rows(states: Tensor, rows: Sequence[int]) -> Tensor:
