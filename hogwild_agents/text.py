@@ -19,6 +19,13 @@ _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 _WINDOW = 32
 
 
+_PLAIN = (
+    ("transformers.tokenization_utils_base", "PreTrainedTokenizerBase"),
+    ("transformers.tokenization_utils_tokenizers", "TokenizersBackend"),
+)
+"""Whose ``decode`` and ``_decode`` come to one call of the ``tokenizers`` library."""
+
+
 class Tokenizer(Protocol):
     """What the runtime needs of a tokenizer; every transformers tokenizer has it."""
 
@@ -269,12 +276,14 @@ def _decoder(tokenizer: Tokenizer) -> Callable[[list[int]], str]:
     Where that comes to one call of the ``tokenizers`` library, it is made without the way there,
     which takes five times as long.
     """
-    from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
-
-    own = getattr(tokenizer.decode, "__func__", None), getattr(tokenizer, "_decode", None)
-    if own[0] is PreTrainedTokenizerBase.decode and (
-        getattr(own[1], "__func__", None) is PreTrainedTokenizerFast._decode
-    ):
+    ways = (getattr(tokenizer, name, None) for name in ("decode", "_decode"))
+    if tuple(map(_home, ways)) == _PLAIN:
         backend = cast(Any, tokenizer).backend_tokenizer
         return partial(backend.decode, skip_special_tokens=False)
     return partial(tokenizer.decode, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+
+
+def _home(method: Any) -> tuple[str, str]:
+    """Return the module and the class whose own a method is."""
+    kind = getattr(method, "__qualname__", "").rpartition(".")[0]
+    return getattr(method, "__module__", ""), kind
