@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-PACKAGES = ("hogwild-agents", "torch", "transformers", "triton")
+PACKAGES = ("hogwild-agents", "torch", "transformers", "numba", "triton")
 _HERE = Path(__file__).resolve().parent
 
 

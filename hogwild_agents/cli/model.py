@@ -161,6 +161,8 @@ def _verdict(facts: ModelFacts) -> str:
         return "exactly, but not here: quantize it, spread it over devices, or take another machine"
     if facts.error is None:
         return "not known, because nothing was measured"
+    if facts.int8_bytes:
+        return "yes, exactly as its rounded weights say"
     return "yes, exactly" + (", as far as a small copy tells" if facts.from_config else "")
 
 

@@ -47,8 +47,8 @@ class CpuTick:
         how, schedule = self._adapter.layers[index], self._schedule
         kind, shape, rope = schedule.kinds[index], how.shape, how.rope
         tile, room = kind[1], schedule.layouts[kind].room
-        group = how.heads // shape.kv_heads
-        queries, keys, values = map(_dense, (queries, keys, values))
+        group, dtype = how.heads // shape.kv_heads, queries.dtype
+        queries, keys, values = (_dense(one, shape.dtype) for one in (queries, keys, values))
         result = queries.new_empty(schedule.tokens, how.heads, shape.value_dim)
         outs, lses = self._room(kind, shape.kv_heads * room * group, padded(shape.value_dim))
         cos, sin = (outs, outs) if rope is None else self._turns(rope)
@@ -78,7 +78,7 @@ class CpuTick:
             phases=STORE + ATTEND + MERGE,
         )
         self._run(layer, shape.dtype, tile.block)
-        return result
+        return result.to(dtype)
 
     def _run(self, layer: Layer, dtype: torch.dtype, lanes: int) -> None:
         """Do everything head by head, or, where several threads share a head, step by step."""
@@ -115,8 +115,9 @@ class CpuTick:
         return self._angles[rope]
 
 
-def _dense(states: Tensor) -> Tensor:
-    """Return states whose dimensions lie side by side."""
+def _dense(states: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return states in the cache's dtype, whose dimensions lie side by side."""
+    states = states.to(dtype)
     return states if states.stride(-1) == 1 else states.contiguous()
 
 

@@ -26,7 +26,6 @@ _NATIVE = {
 _EVEN = 16
 """A layer's inputs are a multiple of this, or torch multiplies."""
 
-
 _Copy = tuple[Tensor, Tensor]
 """Weights rounded to int8, [outs, count], and the factor of each output, [outs] float32."""
 

@@ -15,6 +15,7 @@ from hogwild_agents.cli.facts import of_config
 from hogwild_agents.cli.model import size
 from hogwild_agents.cli.stand_in import build_stand_in, is_steady
 from hogwild_agents.config import RunConfig
+from hogwild_agents.engine import compiled
 from tests.models.folders import TEXT, change_config, drawn, save, save_tokenizer, tiny_llama
 
 OLD_KEYS = {
@@ -156,6 +157,9 @@ def test_weights_that_do_not_fit_are_told(
 
 def test_the_last_line_is_the_verdict(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert as_text([str(folder)], capsys).endswith("Runs yes, exactly")
+    if compiled.works():
+        rounded = as_text([str(folder), "--int8-weights"], capsys)
+        assert rounded.endswith("Runs yes, exactly as its rounded weights say")
     told = as_text([str(folder), "--from-config"], capsys)
     assert told.endswith("Runs yes, exactly, as far as a small copy tells")
 

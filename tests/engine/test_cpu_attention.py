@@ -97,6 +97,16 @@ def test_keys_and_values_are_stored_as_they_came(dtype: torch.dtype) -> None:
                 assert torch.equal(states[:, span], expected[:, span])
 
 
+def test_queries_in_another_dtype_than_the_cache_are_read_as_what_they_are() -> None:
+    scene = Scene(Case(dtype=torch.bfloat16, workers=3, shared=50, own=10), CPU)
+    tuning = Tuning(kernel="cpu", programs=1)
+    expected = attended(scene, tuning)
+    scene.query, scene.key = scene.query.float(), scene.key.double()
+    found = attended(scene, tuning)
+    assert found.dtype == torch.float32
+    assert torch.equal(found.bfloat16(), expected)
+
+
 @pytest.mark.parametrize("scale", [1.0, 300.0])
 def test_large_scores_overflow_nowhere(scale: float) -> None:
     scene = Scene(Case(workers=3, shared=200, own=10), CPU)
