@@ -12,6 +12,7 @@ from hogwild_agents.engine.adapter import Adapter
 from hogwild_agents.engine.cpu_attention import ATTEND, MERGE, STORE, Layer, padded
 from hogwild_agents.engine.rope import Angles, Rope, to_device
 from hogwild_agents.engine.schedule import Kind, Schedule
+from hogwild_agents.errors import TickError
 
 
 class CpuTick:
@@ -43,6 +44,9 @@ class CpuTick:
 
         Returns:
             [T, heads, value_dim] in the dtype of the queries.
+
+        Raises:
+            TickError: they are no plain tensors.
         """
         how, schedule = self._adapter.layers[index], self._schedule
         kind, shape, rope = schedule.kinds[index], how.shape, how.rope
@@ -116,7 +120,16 @@ class CpuTick:
 
 
 def _dense(states: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return states in the cache's dtype, whose dimensions lie side by side."""
+    """Return states in the cache's dtype, whose dimensions lie side by side.
+
+    Raises:
+        TickError: they are of a subclass of tensors, which may have no memory of its own.
+    """
+    if type(states) is not Tensor:
+        raise TickError(
+            f"The engine's kernel reads plain tensors, but the model's attention was given a "
+            f"{type(states).__name__}: make the engine with kernels=False."
+        )
     states = states.to(dtype)
     return states if states.stride(-1) == 1 else states.contiguous()
 

@@ -69,7 +69,7 @@ def tuning_of(shape: LayerShape) -> Tuning | None:
 
 
 def _cpu_tuning(shape: LayerShape) -> Tuning | None:
-    if not compiled.works():
+    if shape.device.index or not compiled.works():  # there is but one CPU; others are make-believe
         return None
     threads = torch.get_num_threads()
     # A head is one thread's where that divides them evenly: then no thread waits for another.

@@ -107,6 +107,17 @@ def test_queries_in_another_dtype_than_the_cache_are_read_as_what_they_are() -> 
     assert torch.equal(found.bfloat16(), expected)
 
 
+def test_tensors_that_may_have_no_memory_are_refused() -> None:
+    scene = Scene(Case(), CPU)
+    scene.key = torch.nn.Parameter(scene.key)[0].as_subclass(Own)[None]
+    with pytest.raises(TickError, match="given a Own: make the engine with kernels=False"):
+        attended(scene, Tuning(kernel="cpu", programs=1))
+
+
+class Own(torch.Tensor):
+    """Tensors of somebody's own."""
+
+
 @pytest.mark.parametrize("scale", [1.0, 300.0])
 def test_large_scores_overflow_nowhere(scale: float) -> None:
     scene = Scene(Case(workers=3, shared=200, own=10), CPU)

@@ -158,6 +158,7 @@ def test_a_cpu_takes_what_it_can_compile_and_leaves_the_rest_to_torch() -> None:
     assert found is not None
     assert found.kernel == "cpu"
     assert tuning_of(LayerShape(2, 16, 8, torch.float64, CPU)) is None
+    assert tuning_of(LayerShape(2, 16, 8, torch.float32, torch.device("cpu", 1))) is None
     with patch.object(compiled, "works", lambda: False):
         assert tuning_of(LayerShape(2, 16, 8, torch.float32, CPU)) is None
 
