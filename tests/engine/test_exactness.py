@@ -18,6 +18,8 @@ from tests.engine.schedules import TeamSchedule, Tokens, run_chaos
 from tests.engine.twin import TOLERANCE, Entry, Twin, Write, engine_of, oracle_of
 
 every_family = pytest.mark.parametrize("family", SUPPORTED)
+KERNELS = st.sampled_from([None, False])
+"""By kernels, where they work, or by torch."""
 either_way = pytest.mark.parametrize("kernels", [None, False], ids=["kernels", "torch"])
 some_families = pytest.mark.parametrize("family", QUICK)
 
@@ -34,21 +36,19 @@ SWEEP = drawn(50, database=None, print_blob=True)
 LONG_SWEEP = drawn(250, database=None, print_blob=True)
 
 
-@either_way
 @some_families
 @MODERATE
 @given(data=st.data())
-def test_teams_in_any_layout(family: str, kernels: bool | None, data: st.DataObject) -> None:
-    with Twin.of(family, kernels) as twin:
+def test_teams_in_any_layout(family: str, data: st.DataObject) -> None:
+    with Twin.of(family, data.draw(KERNELS)) as twin:
         TeamSchedule(twin, data.draw).run()
 
 
-@either_way
 @some_families
 @MODERATE
 @given(data=st.data())
-def test_any_views_and_calls(family: str, kernels: bool | None, data: st.DataObject) -> None:
-    with Twin.of(family, kernels) as twin:
+def test_any_views_and_calls(family: str, data: st.DataObject) -> None:
+    with Twin.of(family, data.draw(KERNELS)) as twin:
         run_chaos(twin, data.draw)
 
 
@@ -104,7 +104,7 @@ def fresh(family: str) -> Any:
 @SWEEP
 @given(data=st.data())
 def test_sweep_of_teams(family: str, data: st.DataObject) -> None:
-    with Twin.of(family, data.draw(st.sampled_from([None, False]))) as twin:  # kernels, or torch
+    with Twin.of(family, data.draw(KERNELS)) as twin:
         TeamSchedule(twin, data.draw).run()
 
 
@@ -113,7 +113,7 @@ def test_sweep_of_teams(family: str, data: st.DataObject) -> None:
 @SWEEP
 @given(data=st.data())
 def test_sweep_of_any_views(family: str, data: st.DataObject) -> None:
-    with Twin.of(family, data.draw(st.sampled_from([None, False]))) as twin:  # kernels, or torch
+    with Twin.of(family, data.draw(KERNELS)) as twin:
         run_chaos(twin, data.draw)
 
 
