@@ -27,7 +27,7 @@ class CpuTick:
     def __init__(self, schedule: Schedule, adapter: Adapter, home: torch.device) -> None:
         self._schedule, self._adapter, self._home = schedule, adapter, home
         self._angles: dict[Rope, Angles] = {}
-        self._rooms: dict[Kind, tuple[Tensor, Tensor]] = {}
+        self._rooms: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
         self._table = schedule.table.data_ptr()
 
     def attend(
@@ -54,7 +54,7 @@ class CpuTick:
         group, dtype = how.heads // shape.kv_heads, queries.dtype
         queries, keys, values = (_dense(one, shape.dtype) for one in (queries, keys, values))
         result = queries.new_empty(schedule.tokens, how.heads, shape.value_dim)
-        outs, lses = self._room(kind, shape.kv_heads * room * group, padded(shape.value_dim))
+        outs, lses = self._room(shape.kv_heads * room * group, padded(shape.value_dim))
         cos, sin = (outs, outs) if rope is None else self._turns(rope)
         sinks = None if how.sinks is None else how.sinks.float().contiguous()
         factors = torch.tensor([scale, how.softcap or 0.0], dtype=torch.float64)
@@ -104,11 +104,11 @@ class CpuTick:
         """Return where the addresses of a layer's slabs lie."""
         return self._table + 8 * (self._schedule.addresses[0] + 2 * self._schedule.slabs * index)
 
-    def _room(self, kind: Kind, results: int, width: int) -> tuple[Tensor, Tensor]:
-        """Return memory for partial results, which the layers of a kind use one after another."""
-        if kind not in self._rooms:
-            self._rooms[kind] = torch.empty(results, width), torch.empty(results)
-        return self._rooms[kind]
+    def _room(self, results: int, width: int) -> tuple[Tensor, Tensor]:
+        """Return memory for partial results, which layers of equal sizes use one after another."""
+        if (results, width) not in self._rooms:
+            self._rooms[results, width] = torch.empty(results, width), torch.empty(results)
+        return self._rooms[results, width]
 
     def _turns(self, rope: Rope) -> Angles:
         """Return the angles of the schedule's offsets, signs and all."""

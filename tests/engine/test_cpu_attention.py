@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
 
 import numpy
 import pytest
 import torch
 from hypothesis import HealthCheck, example, given, settings, strategies as st
 
+from hogwild_agents.bench import scene as scene_module
 from hogwild_agents.bench.kernel import BOUNDS
 from hogwild_agents.bench.scene import Case, Scene
 from hogwild_agents.engine import Engine, Feed, compiled, pool
+from hogwild_agents.engine.adapter import Adapter
+from hogwild_agents.engine.attention import TickAttention
 from hogwild_agents.engine.schedule import Tuning
 from hogwild_agents.errors import TickError
 from tests.engine.cases import drawn_cases
@@ -105,6 +110,29 @@ def test_queries_in_another_dtype_than_the_cache_are_read_as_what_they_are() -> 
     found = attended(scene, tuning)
     assert found.dtype == torch.float32
     assert torch.equal(found.bfloat16(), expected)
+
+
+def test_layers_that_share_tables_but_not_sizes_have_room_of_their_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from hogwild_agents.engine.cpu_tick import CpuTick
+
+    small, large = (Scene(Case(heads=2 * n, kv_heads=n), CPU) for n in (1, 4))
+    layers = Adapter(small.adapter.layers + large.adapter.layers)
+    monkeypatch.setattr(scene_module, "Adapter", lambda given: layers)
+    mixed = Scene(small.case, CPU)
+    schedule = mixed.plan(Tuning(kernel="cpu", programs=1)).schedule
+    assert schedule is not None
+    assert schedule.kinds[0] == schedule.kinds[1]
+    tick, by_torch = CpuTick(schedule, layers, CPU), TickAttention(mixed.plan(None), layers)
+    for index, scene in enumerate((small, large)):
+        query, key, value = scene.query, scene.key, scene.value
+        found = tick.attend(index, query[0], key[0], value[0], scene.scale)
+        layer: Any = SimpleNamespace(layer_idx=index)
+        expected = by_torch.attend(layer, query, key, value, scene.scale, {})[0]
+        assert error(found, expected) <= BOUNDS[torch.float32]
+    sizes = sorted(len(lses) for _, lses in tick._rooms.values())
+    assert sizes[1] == 4 * sizes[0]
 
 
 def test_tensors_that_may_have_no_memory_are_refused() -> None:
