@@ -29,6 +29,7 @@ from hogwild_agents.engine.vectors import (
     build_load,
     build_spread,
     call,
+    copy,
     exp,
     floats,
     fma,
@@ -187,16 +188,11 @@ def _panel(
                 tos[row] = builder.mul(index, sum_step)
             for (row, vector), place in held.items():
                 at = builder.add(tos[row], number(vector * WIDTH))
-                before = (
-                    VECTOR(None) if starts_anew else build_load(context, builder, sums, at, float32)
-                )
-                builder.store(before, place)
+                builder.store(VECTOR(None) if starts_anew else numbers(sums, at), place)
             with cgutils.for_range(builder, steps) as loop:
                 there = builder.mul(loop.index, right_step)
                 beside = [
-                    build_load(
-                        context, builder, right, builder.add(there, number(vector * WIDTH)), float32
-                    )
+                    numbers(right, builder.add(there, number(vector * WIDTH)))
                     for vector in range(width)
                 ]
                 step = builder.mul(loop.index, left_step)
@@ -204,9 +200,8 @@ def _panel(
                     factor = build_spread(builder, builder.load(builder.gep(lines[row], [step])))
                     for vector in range(width):
                         place = held[row, vector]
-                        builder.store(
-                            call(builder, "fma", factor, beside[vector], builder.load(place)), place
-                        )
+                        sum = builder.load(place)
+                        builder.store(call(builder, "fma", factor, beside[vector], sum), place)
             for (row, vector), place in held.items():
                 at = builder.add(tos[row], number(vector * WIDTH))
                 to = builder.bitcast(builder.gep(sums, [at]), VECTOR.as_pointer())
@@ -255,7 +250,7 @@ def _turn(query, layer, cosines, sines, scale, to):
     """Write one query [key_dim], rotated and scaled, in float32."""
     start, pairs = layer.start, layer.pairs
     factor = spread(scale)
-    _copy(query, to, layer.key_dim)
+    copy(query, to, layer.key_dim)
     for at in range(0, layer.key_dim, WIDTH):
         store(to, at, load(to, at) * factor)
     whole = 0 if layer.neighbours else pairs - pairs % WIDTH  # pairs that vectors can hold
@@ -499,18 +494,8 @@ def _widened(states, count, to):
     """Return a float32 pointer to so many numbers: themselves, or a copy."""
     if is_float32(states):
         return floats(states)
-    _copy(states, to, count)
+    copy(states, to, count)
     return to
-
-
-@njit(nogil=True, error_model="numpy")
-def _copy(source, to, count):
-    """Copy so many numbers."""
-    whole = count - count % WIDTH
-    for at in range(0, whole, WIDTH):
-        store(to, at, load(source, at))
-    for at in range(whole, count):
-        put(to, at, get(source, at))
 
 
 @njit(nogil=True, error_model="numpy")
@@ -524,9 +509,9 @@ def _store_new(layer, element, head, first, last):
         key = shifted(keys, head * layer.key_head + token * layer.key_token)
         value = shifted(values, head * layer.value_head + token * layer.value_token)
         to = shifted(pointer(get(addresses, 2 * slab), element), slot * layer.key_dim)
-        _copy(key, to, layer.key_dim)
+        copy(key, to, layer.key_dim)
         to = shifted(pointer(get(addresses, 2 * slab + 1), element), slot * layer.value_dim)
-        _copy(value, to, layer.value_dim)
+        copy(value, to, layer.value_dim)
 
 
 @njit(nogil=True, error_model="numpy")
@@ -561,7 +546,7 @@ def _merge(layer, element, head, token, start_of_room):
             out = shifted(outs, place * width)
             for dim in range(0, width, WIDTH):
                 store(merged, dim, fma(weight, load(out, dim), load(merged, dim)))
-        _copy(merged, shifted(result, to), layer.value_dim)
+        copy(merged, shifted(result, to), layer.value_dim)
 
 
 @njit(nogil=True, error_model="numpy")

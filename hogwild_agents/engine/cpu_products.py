@@ -23,6 +23,7 @@ from hogwild_agents.engine.vectors import (
     build_load,
     build_total,
     call,
+    copy,
     get,
     integers,
     load,
@@ -184,9 +185,8 @@ def _multiply(job, weight_type, state_type):
             for start in range(0, count, _CHUNK):
                 size = min(_CHUNK, count - start)
                 for row in range(low, high):
-                    for at in range(0, size, WIDTH):
-                        numbers = load(states, row * count + start + at)
-                        store(room, (row - low) * _CHUNK + at, numbers)
+                    source = shifted(states, row * count + start)
+                    copy(source, shifted(room, (row - low) * _CHUNK), size)
                 _add_products(shifted(weights, start), count, block, room, size, sums, high - low)
             for row in range(low, high):
                 _give(

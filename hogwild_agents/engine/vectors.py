@@ -212,6 +212,16 @@ def _all(number, kind=_INTEGERS):
     return ir.Constant(kind, [number] * WIDTH if isinstance(kind, ir.VectorType) else number)
 
 
+@njit(nogil=True, error_model="numpy")
+def copy(source, to, count):
+    """Copy so many numbers, each rounded to the type of the pointer they go to."""
+    whole = count - count % WIDTH
+    for at in range(0, whole, WIDTH):
+        store(to, at, load(source, at))
+    for at in range(whole, count):
+        put(to, at, get(source, at))
+
+
 # -- arithmetic
 
 
