@@ -10,7 +10,7 @@ from torch import Tensor
 from hogwild_agents.engine import compiled, cpu_attention, threads
 from hogwild_agents.engine.adapter import Adapter
 from hogwild_agents.engine.cpu_attention import ATTEND, MERGE, STORE, Layer, padded
-from hogwild_agents.engine.rope import Angles, Rope, to_device
+from hogwild_agents.engine.rope import Angles, Rope
 from hogwild_agents.engine.schedule import Kind, Schedule
 from hogwild_agents.errors import TickError
 
@@ -33,20 +33,10 @@ class CpuTick:
     def attend(
         self, index: int, queries: Tensor, keys: Tensor, values: Tensor, scale: float
     ) -> Tensor:
-        """Store the new keys and values of a layer, and attend.
-
-        Args:
-            index: of the layer.
-            queries: [heads, T, key_dim], rotated to block-local positions.
-            keys: [kv_heads, T, key_dim], likewise.
-            values: [kv_heads, T, value_dim].
-            scale: factor of the scores.
-
-        Returns:
-            [T, heads, value_dim] in the dtype of the queries.
+        """Store the new keys and values of a layer, and attend; see :meth:`GpuTick.attend`.
 
         Raises:
-            TickError: they are no plain tensors.
+            TickError: a state is no plain tensor.
         """
         how, schedule = self._adapter.layers[index], self._schedule
         kind, shape, rope = schedule.kinds[index], how.shape, how.rope
@@ -111,11 +101,10 @@ class CpuTick:
         return self._rooms[results, width]
 
     def _turns(self, rope: Rope) -> Angles:
-        """Return the angles of the schedule's offsets, signs and all."""
+        """Return the angles of the schedule's offsets."""
         if rope not in self._angles:
             offsets = self._schedule.table[slice(*self._schedule.offsets)].to(self._home)
-            cos, sin = to_device(rope.table.angles(offsets), torch.device("cpu"))
-            self._angles[rope] = cos.contiguous(), (-sin if rope.backwards else sin).contiguous()
+            self._angles[rope] = rope.angles(offsets, self._schedule.table.device)
         return self._angles[rope]
 
 

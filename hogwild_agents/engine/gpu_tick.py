@@ -12,7 +12,7 @@ from torch import Tensor
 from hogwild_agents.engine import gpu_attention
 from hogwild_agents.engine.adapter import Adapter, LayerAdapter
 from hogwild_agents.engine.pool import LayerShape
-from hogwild_agents.engine.rope import Angles, Rope, to_device
+from hogwild_agents.engine.rope import Angles, Rope
 from hogwild_agents.engine.schedule import (
     Kind,
     Layout,
@@ -212,10 +212,9 @@ class GpuTick:
         return {how.rope for _, how in self._layers() if how.rope is not None}
 
     def _turns(self, rope: Rope) -> Angles:
-        """Return the angles of the schedule's offsets, signs and all."""
+        """Return the angles of the schedule's offsets."""
         offsets = self._table[slice(*self._schedule.offsets)].to(self._home)
-        cos, sin = to_device(rope.table.angles(offsets), self._device)
-        return cos.contiguous(), (-sin if rope.backwards else sin).contiguous()
+        return rope.angles(offsets, self._device)
 
 
 @dataclass(frozen=True)
