@@ -48,6 +48,7 @@ class CpuTick:
         cos, sin = (outs, outs) if rope is None else self._turns(rope)
         sinks = None if how.sinks is None else how.sinks.float().contiguous()
         factors = torch.tensor([scale, how.softcap or 0.0], dtype=torch.float64)
+        # mypy cannot count what the stars hold: 20 numbers, in the order of a layer.
         layer = Layer(  # type: ignore[call-arg, misc]
             *self._tables(kind),
             self._table + 8 * schedule.slots[0],

@@ -281,7 +281,7 @@ def prefetch(builder, place):
 
 _add, _subtract, _multiply, _divide = map(_binary, ("fadd", "fsub", "fmul", "fdiv"))
 fma = _called("fma", 3)
-maximum, minimum = _called("maxnum", 2), _called("minnum", 2)
+maximum = _called("maxnum", 2)
 _rounded = _called("rint", 1)
 
 
@@ -300,17 +300,8 @@ overload(operator.mul)(_overloaded(_multiply))
 overload(operator.truediv)(_overloaded(_divide))
 
 
-@intrinsic
-def total(context, numbers):
-    """Return the sum of a vector's numbers."""
-
-    def build(context, builder, signature, args):
-        return build_total(builder, args[0])
-
-    return types.float32(vector), build
-
-
 def build_total(builder, numbers):
+    """Add up a vector's numbers."""
     kind = ir.FunctionType(_F32, [_F32, VECTOR])
     name = f"llvm.vector.reduce.fadd.{_NAME}"
     function = cgutils.get_or_insert_function(builder.module, kind, name)
