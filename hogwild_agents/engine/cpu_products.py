@@ -1,8 +1,8 @@
 """CPU products: the compiled product of a linear layer's weights with the rows of a tick.
 
-Weights of 16 bits are widened in registers, once for up to six rows, and everything is added up in
-float32. Nothing is laid out anew: the weights are read where the model has them, at the speed of
-memory as long as there are few rows.
+Weights of 16 bits are widened in registers, once for several rows, and everything is added up in
+float32. Weights of 8 bits are multiplied as integers, with rows that are rounded to 16 bits. The
+weights are read where they lie, at the speed of memory as long as there are few rows.
 
 Importing this module imports numba.
 """
@@ -18,62 +18,114 @@ from numba.types import float32, int8, int64
 from hogwild_agents.engine.vectors import (
     BFLOAT16,
     FLOAT16,
+    INTEGERS,
     VECTOR,
     WIDTH,
     build_load,
+    build_pair,
     build_total,
     call,
-    copy,
+    copy_pairs,
     get,
     integers,
+    is_int8,
+    largest,
     load,
+    maximum,
     pointer,
     prefetch,
     put,
+    put_integers,
     shifted,
     spread,
     store,
     take,
+    total,
 )
 
-_ROWS = 6
+_ROWS = 5
 """At most so many rows at a time: their sums fill the registers of AVX2."""
+_BATCH = 20
+"""Rows that a thread lays out for itself before it multiplies them."""
 _CHUNK = 1024
-"""So many of the inputs at a time: those of all rows fit into the processor's first cache."""
+"""So many of the inputs at a time: those of a few rows fit into the processor's first cache. The
+products of so many 8-bit weights with 16-bit inputs do not overflow the lanes of 32 bits."""
 BLOCK = 48
 """Outputs that one thread takes at a time, a multiple of 2, 3, 4 and of every WIDTH."""
-PLACE = 4 * _ROWS * (_CHUNK + BLOCK)
-"""Bytes that a thread needs for itself."""
+_STEPS = 32767
+"""What is multiplied with 8-bit weights is rounded to so many steps of a chunk's largest."""
+
+
+def place_for(rows: int, count: int) -> int:
+    """Return the bytes that a thread needs for rows of so many inputs."""
+    batch, chunks = min(rows, _BATCH), -(-count // _CHUNK)
+    return 4 * batch * (chunks * (_CHUNK + 1) + BLOCK)
+
+
+def _build_floats(context, builder, lines, states, at, held, element):
+    """Build: add the products of a pair of vectors of weights and states from ``at`` on."""
+    wide = {out: build_pair(context, builder, line, at, element) for out, line in lines.items()}
+    for half in range(2):
+        seen = {}
+        for (out, row), place in held.items():
+            if row not in seen:
+                there = builder.add(at, ir.IntType(64)(row * _CHUNK + half * WIDTH))
+                seen[row] = build_load(context, builder, states, there, float32)
+            sum = call(builder, "fma", wide[out][half], seen[row], builder.load(place))
+            builder.store(sum, place)
+
+
+def _build_integers(builder, lines, states, at, held):
+    """Build the same for weights of 8 bits and states of 16; neighbours are added up."""
+    short, long = (ir.VectorType(ir.IntType(bits), 2 * WIDTH) for bits in (16, 32))
+    first, second = (ir.Constant(INTEGERS, list(range(side, 2 * WIDTH, 2))) for side in (0, 1))
+
+    def read(base, index, bits):
+        kind = ir.VectorType(ir.IntType(bits), 2 * WIDTH).as_pointer()
+        return builder.load(builder.bitcast(builder.gep(base, [index]), kind), align=1)
+
+    wide = {out: builder.sext(read(line, at, 8), short) for out, line in lines.items()}
+    base = builder.bitcast(states, ir.IntType(16).as_pointer())
+    seen = {}
+    for (out, row), place in held.items():
+        if row not in seen:
+            seen[row] = read(base, builder.add(at, ir.IntType(64)(row * _CHUNK)), 16)
+        # LLVM makes one instruction of this where the processor has it (pmaddwd).
+        both = builder.mul(builder.sext(wide[out], long), builder.sext(seen[row], long), ("nsw",))
+        pair = [builder.shuffle_vector(both, both, side) for side in (first, second)]
+        builder.store(builder.add(builder.load(place), builder.add(*pair)), place)
 
 
 @intrinsic(prefer_literal=True)
-def _tiles(context, weights, step, outs, states, count, sums, several, rows):
+def _tiles(context, weights, step, outs, states, count, sums, factors, several, rows):
     """Add the products of outputs' weights with some rows to their sums.
 
     Args:
         weights: pointer to the first output's; others follow by ``step`` elements.
         outs: how many outputs, a multiple of ``several``.
-        states: float32 pointer to the first row; others follow by _CHUNK.
-        count: of weights and states to multiply, a multiple of WIDTH.
+        states: pointer to the first row as :func:`_lay` wrote it; others follow by _CHUNK.
+        count: of weights and states to multiply, a multiple of twice WIDTH.
         sums: float32 pointer to the first row's sums; others follow by BLOCK.
+        factors: float32 pointer to the rows' factors, if the weights are int8.
         several, rows: literal integers; sums of so many outputs and rows are held in registers.
     """
-    element = weights.dtype
+    element, whole_numbers = weights.dtype, weights.dtype == int8
     outputs, many = several.literal_value, rows.literal_value
-    shape = [(out, row) for out in range(outputs) for row in range(many)]
+    shape = [(out, row) for row in range(many) for out in range(outputs)]
+    kind = INTEGERS if whole_numbers else VECTOR
 
     def build(context, builder, signature, args):
-        weights, step, outs, states, count, sums, _, _ = args
+        weights, step, outs, states, count, sums, factors, _, _ = args
         number = ir.IntType(64)
-        held = {at: cgutils.alloca_once(builder, VECTOR) for at in shape}
-        line_size = max(WIDTH, 64 // (element.bitwidth // 8))  # of the processor's caches
-        whole = builder.and_(count, number(-line_size))
+        held = {at: cgutils.alloca_once(builder, kind) for at in shape}
+        stride = (2 if whole_numbers else 4) * WIDTH  # with more, LLVM spills sums of integers
+        whole = builder.and_(count, number(-stride))
         # Outputs that are multiplied at once lie far apart, so that each is a stream of its own for
         # the processor, which reads ahead.
         apart = builder.udiv(outs, number(outputs))
         with cgutils.for_range(builder, apart) as loop:
             for place in held.values():
-                builder.store(VECTOR(None), place)
+                builder.store(kind(None), place)
             here = {
                 out: builder.add(loop.index, builder.mul(apart, number(out)))
                 for out in range(outputs)
@@ -83,56 +135,94 @@ def _tiles(context, weights, step, outs, states, count, sums, several, rows):
             }
 
             def add(at):
-                """Add the products of WIDTH inputs from ``at`` on."""
-                wide = {
-                    out: build_load(context, builder, line, at, element)
-                    for out, line in lines.items()
-                }
-                for row in range(many):
-                    place = builder.add(at, number(row * _CHUNK))
-                    state = build_load(context, builder, states, place, float32)
-                    for out, weight in wide.items():
-                        sum = builder.load(held[out, row])
-                        builder.store(call(builder, "fma", weight, state, sum), held[out, row])
+                if whole_numbers:
+                    _build_integers(builder, lines, states, at, held)
+                else:
+                    _build_floats(context, builder, lines, states, at, held, element)
 
-            with cgutils.for_range_slice(builder, number(0), whole, number(line_size)) as (at, _):
+            with cgutils.for_range_slice(builder, number(0), whole, number(stride)) as (at, _):
                 for line in lines.values():
                     prefetch(builder, builder.gep(line, [builder.add(at, step)]))  # the next one's
-                for start in range(0, line_size, WIDTH):
+                for start in range(0, stride, 2 * WIDTH):
                     add(builder.add(at, number(start)))
-            with cgutils.for_range_slice(builder, whole, count, number(WIDTH)) as (at, _):
+            with cgutils.for_range_slice(builder, whole, count, number(2 * WIDTH)) as (at, _):
                 add(at)
             for (out, row), place in held.items():
                 to = builder.gep(sums, [builder.add(here[out], number(row * BLOCK))])
-                sum = build_total(builder, builder.load(place))
+                sum = builder.load(place)
+                if whole_numbers:
+                    factor = builder.load(builder.gep(factors, [number(row)]))
+                    sum = builder.fmul(factor, build_total(builder, builder.sitofp(sum, VECTOR)))
+                else:
+                    sum = build_total(builder, sum)
                 builder.store(builder.fadd(builder.load(to), sum), to)
         return context.get_dummy_value()
 
-    return types.void(weights, int64, int64, states, int64, sums, several, rows), build
+    given = weights, int64, int64, states, int64, sums, factors, several, rows
+    return types.void(*given), build
 
 
 @njit(nogil=True, error_model="numpy")
-def _add_products(weights, step, outs, states, count, sums, rows):
+def _add_products(weights, step, outs, states, count, sums, factors, rows):
     """Add the products of a block's outputs with up to _ROWS rows; see :func:`_tiles`."""
-    several = 4 if rows <= 2 else 3 if rows <= 4 else 2
+    several = 4 if rows <= 2 else 3 if rows == 3 else 2
     whole = outs - outs % several
     if rows == 1:
-        _tiles(weights, step, whole, states, count, sums, 4, 1)
+        _tiles(weights, step, whole, states, count, sums, factors, 4, 1)
     elif rows == 2:
-        _tiles(weights, step, whole, states, count, sums, 4, 2)
+        _tiles(weights, step, whole, states, count, sums, factors, 4, 2)
     elif rows == 3:
-        _tiles(weights, step, whole, states, count, sums, 3, 3)
+        _tiles(weights, step, whole, states, count, sums, factors, 3, 3)
     elif rows == 4:
-        _tiles(weights, step, whole, states, count, sums, 3, 4)
-    elif rows == 5:
-        _tiles(weights, step, whole, states, count, sums, 2, 5)
+        _tiles(weights, step, whole, states, count, sums, factors, 2, 4)
     else:
-        _tiles(weights, step, whole, states, count, sums, 2, 6)
+        _tiles(weights, step, whole, states, count, sums, factors, 2, 5)
     if whole < outs:
         rest = shifted(weights, whole * step)
         for row in range(rows):
-            to = shifted(sums, row * BLOCK + whole)
-            _tiles(rest, step, outs - whole, shifted(states, row * _CHUNK), count, to, 1, 1)
+            to, state = shifted(sums, row * BLOCK + whole), _row(states, row, weights)
+            _tiles(rest, step, outs - whole, state, count, to, shifted(factors, row), 1, 1)
+
+
+@njit(nogil=True, error_model="numpy")
+def _row(states, row, weights):
+    """Return where a row lies, from _CHUNK to _CHUNK of what is multiplied with the weights."""
+    return shifted(states, row * (_CHUNK // 2 if is_int8(weights) else _CHUNK))
+
+
+@njit(nogil=True, error_model="numpy")
+def _lay(states, count, rows, weights, laid, factors):
+    """Lay rows [rows, count] out for the weights: [chunks, rows, _CHUNK], factors [chunks, rows].
+
+    Float32 numbers in the order of pairs, or integers of 16 bits with one factor for each chunk.
+    """
+    for start in range(0, count, _CHUNK):
+        size = min(_CHUNK, count - start)
+        for row in range(rows):
+            source = shifted(states, row * count + start)
+            number = start // _CHUNK * rows + row
+            to = _row(laid, number, weights)
+            if is_int8(weights):
+                put(factors, number, _round(source, size, to))
+            else:
+                copy_pairs(source, to, size)
+
+
+@njit(nogil=True, error_model="numpy")
+def _round(source, count, to):
+    """Round numbers to integers of 16 bits times a factor, and return that; NaN if one is not."""
+    zero = spread(float32(0))
+    top, nothing = zero, zero
+    for at in range(0, count, WIDTH):
+        numbers = load(source, at)
+        top = maximum(top, maximum(numbers, zero - numbers))
+        nothing = nothing + (numbers - numbers)
+    most = largest(top)
+    part = spread(float32(_STEPS) / most if most > float32(1e-30) else float32(0))
+    least = spread(float32(-_STEPS))
+    for at in range(0, count, WIDTH):
+        put_integers(to, at, maximum(load(source, at) * part, least))
+    return most / float32(_STEPS) + total(nothing)
 
 
 @njit(nogil=True, error_model="numpy")
@@ -156,6 +246,21 @@ def _give(sums, outs, scales, scaled, bias, biased, results):
 
 
 @njit(nogil=True, error_model="numpy")
+def _multiply_block(weights, count, outs, laid, factors, rows, sums):
+    """Multiply a block of outputs' weights with the rows of a batch: sums [rows, BLOCK]."""
+    for at in range(0, rows * BLOCK, WIDTH):
+        store(sums, at, spread(float32(0)))
+    parts = -(-rows // _ROWS)
+    for part in range(parts):
+        low, high = rows * part // parts, rows * (part + 1) // parts
+        to = shifted(sums, low * BLOCK)
+        for start in range(0, count, _CHUNK):
+            size, number = min(_CHUNK, count - start), start // _CHUNK * rows + low
+            states, some = _row(laid, number, weights), shifted(factors, number)
+            _add_products(shifted(weights, start), count, outs, states, size, to, some, high - low)
+
+
+@njit(nogil=True, error_model="numpy")
 def _multiply(job, weight_type, state_type):
     """Compute the products that a job is about, together with other threads.
 
@@ -167,37 +272,33 @@ def _multiply(job, weight_type, state_type):
         weight_type, state_type: of the elements; results are as states are.
     """
     outs, count, rows = get(job, 9), get(job, 10), get(job, 11)
-    states, results = pointer(get(job, 7), state_type), pointer(get(job, 8), state_type)
     scales, bias = pointer(get(job, 5), float32), pointer(get(job, 6), state_type)
-    room = pointer(get(job, 2) + take(shifted(job, 1)) * get(job, 3), float32)
-    sums = shifted(room, _ROWS * _CHUNK)
-    parts = -(-rows // _ROWS)
+    laid = pointer(get(job, 2) + take(shifted(job, 1)) * get(job, 3), float32)
+    factors = shifted(laid, min(rows, _BATCH) * -(-count // _CHUNK) * _CHUNK)
+    sums = shifted(factors, min(rows, _BATCH) * -(-count // _CHUNK))
+    blocks, ready = -(-outs // BLOCK), -1
     while True:
-        first = take(job) * BLOCK
-        if first >= outs:
+        unit = take(job)
+        start, first = unit // blocks * _BATCH, unit % blocks * BLOCK
+        if start >= rows:
             break
-        block = min(BLOCK, outs - first)
+        batch, block = min(_BATCH, rows - start), min(BLOCK, outs - first)
         weights = shifted(pointer(get(job, 4), weight_type), first * count)
-        for part in range(parts):
-            low, high = rows * part // parts, rows * (part + 1) // parts
-            for at in range(0, (high - low) * BLOCK, WIDTH):
-                store(sums, at, spread(float32(0)))
-            for start in range(0, count, _CHUNK):
-                size = min(_CHUNK, count - start)
-                for row in range(low, high):
-                    source = shifted(states, row * count + start)
-                    copy(source, shifted(room, (row - low) * _CHUNK), size)
-                _add_products(shifted(weights, start), count, block, room, size, sums, high - low)
-            for row in range(low, high):
-                _give(
-                    shifted(sums, (row - low) * BLOCK),
-                    block,
-                    shifted(scales, first),
-                    get(job, 5) != 0,
-                    shifted(bias, first),
-                    get(job, 6) != 0,
-                    shifted(results, row * outs + first),
-                )
+        if start != ready:
+            states = shifted(pointer(get(job, 7), state_type), start * count)
+            _lay(states, count, batch, weights, laid, factors)
+            ready = start
+        _multiply_block(weights, count, block, laid, factors, batch, sums)
+        for row in range(batch):
+            _give(
+                shifted(sums, row * BLOCK),
+                block,
+                shifted(scales, first),
+                get(job, 5) != 0,
+                shifted(bias, first),
+                get(job, 6) != 0,
+                shifted(pointer(get(job, 8), state_type), (start + row) * outs + first),
+            )
 
 
 def bfloat16_products(job):

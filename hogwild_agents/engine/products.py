@@ -23,9 +23,6 @@ _NATIVE = {
     torch.float16: "_is_mkldnn_fp16_supported",
 }
 """Of each dtype, what tells whether the processor multiplies it itself."""
-_EVEN = 16
-"""A layer's inputs are a multiple of this, or torch multiplies."""
-
 _Copy = tuple[Tensor, Tensor]
 """Weights rounded to int8, [outs, count], and the factor of each output, [outs] float32."""
 
@@ -76,19 +73,19 @@ def find_layers(model: nn.Module, wanted: bool | None, *, int8: bool = False) ->
     layers = [layer for layer in model.modules() if _is_plain(layer, dtypes)]
     if not int8 and not wanted:
         layers = [layer for layer in layers if not _is_native(layer.weight.dtype)]
-    if layers and compiled.works():
-        return layers
-    if int8:
+    works = bool(layers) and compiled.works()
+    fitting = [layer for layer in layers if _fits(layer)] if works else []
+    if int8 and not fitting:
         raise ConfigError(
             "int8_weights is on, but "
             + (
                 "nothing can be compiled here (it takes numba, and a torch with GCC's OpenMP)"
-                if layers
+                if layers and not works
                 else "the model has no linear layers on the CPU whose weights could be rounded"
             )
             + ": leave it out."
         )
-    return []
+    return fitting
 
 
 def _is_plain(layer: nn.Module, dtypes: tuple[torch.dtype, ...]) -> TypeGuard[nn.Linear]:
@@ -100,8 +97,14 @@ def _is_plain(layer: nn.Module, dtypes: tuple[torch.dtype, ...]) -> TypeGuard[nn
         and weight.is_cpu
         and weight.is_contiguous()
         and weight.dtype in dtypes
-        and not weight.shape[1] % _EVEN
     )
+
+
+def _fits(layer: nn.Linear) -> bool:
+    """Whether a layer's inputs fill pairs of vectors, which is all that can be multiplied."""
+    from hogwild_agents.engine.vectors import WIDTH  # imports numba
+
+    return not layer.in_features % (2 * WIDTH)
 
 
 def _is_native(dtype: torch.dtype) -> bool:
@@ -119,15 +122,19 @@ def _rounded(weight: Tensor) -> _Copy:
 
 def _product_of(layer: nn.Linear, copy: _Copy | None) -> Callable[[Tensor], Tensor]:
     """Return what multiplies for a layer, with its own weights or with a rounded copy."""
-    from hogwild_agents.engine.cpu_products import PLACE  # imports numba
+    from hogwild_agents.engine.cpu_products import place_for  # imports numba
 
     weights = layer.weight if copy is None else copy[0]
     function = compiled.products(weights.dtype, layer.weight.dtype)
-    return partial(_product, function.address, PLACE, layer, copy)
+    return partial(_product, function.address, place_for, layer, copy)
 
 
 def _product(
-    function: int, place: int, layer: nn.Linear, copy: _Copy | None, states: Tensor
+    function: int,
+    place_for: Callable[[int, int], int],
+    layer: nn.Linear,
+    copy: _Copy | None,
+    states: Tensor,
 ) -> Tensor:
     """Compute what a layer does with states [..., count]."""
     weight = layer.weight
@@ -137,6 +144,7 @@ def _product(
     numbers, scales = copy or (weight, None)
     states = states.contiguous()
     outs, count = weight.shape
+    rows = states.numel() // count
     result = states.new_empty(*states.shape[:-1], outs)
     job = (
         numbers.data_ptr(),
@@ -146,7 +154,7 @@ def _product(
         result.data_ptr(),
         outs,
         count,
-        states.numel() // count,
+        rows,
     )
-    threads.run(function, place, job)
+    threads.run(function, place_for(rows, count), job)
     return result

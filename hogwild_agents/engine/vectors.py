@@ -27,7 +27,7 @@ BFLOAT16, FLOAT16 = types.uint16, types.int16
 
 _F32, _I16, _I32, _I64 = ir.FloatType(), ir.IntType(16), ir.IntType(32), ir.IntType(64)
 VECTOR = ir.VectorType(_F32, WIDTH)
-_INTEGERS = ir.VectorType(_I32, WIDTH)
+INTEGERS = ir.VectorType(_I32, WIDTH)
 _NAME = f"v{WIDTH}f32"
 
 
@@ -83,15 +83,23 @@ def floats(context, pointer):
     return kind(pointer), build
 
 
-@intrinsic
-def is_float32(context, pointer):
-    """Whether a pointer is one to float32; LLVM leaves out the branch that is not taken."""
-    known = pointer.dtype == types.float32
+def _tells(kind):
+    """Return an intrinsic: whether a pointer's elements are of a type, known when compiled."""
 
-    def build(context, builder, signature, args):
-        return ir.Constant(ir.IntType(1), known)
+    @intrinsic
+    def tell(context, pointer):
+        known = pointer.dtype == kind
 
-    return types.boolean(pointer), build
+        def build(context, builder, signature, args):
+            return ir.Constant(ir.IntType(1), known)
+
+        return types.boolean(pointer), build
+
+    return tell
+
+
+# LLVM leaves out the branch that is not taken.
+is_float32, is_int8 = _tells(types.float32), _tells(types.int8)
 
 
 @intrinsic
@@ -173,7 +181,54 @@ def build_load(context, builder, base, index, element):
     kind = context.get_value_type(element)
     place = builder.bitcast(builder.gep(base, [index]), ir.VectorType(kind, WIDTH).as_pointer())
     numbers = builder.load(place, align=context.get_abi_sizeof(kind))
-    return _widened(builder, numbers, element, VECTOR, _INTEGERS)
+    return _widened(builder, numbers, element, VECTOR, INTEGERS)
+
+
+def build_pair(context, builder, base, index, element):
+    """Load twice ``WIDTH`` elements as two vectors, in the order that costs least.
+
+    Of bfloat16 they are the even ones and the odd ones: a register full of them becomes float32 by
+    one shift and by one mask.
+    """
+    if element != BFLOAT16:
+        after = builder.add(index, ir.Constant(_I64, WIDTH))
+        return [build_load(context, builder, base, at, element) for at in (index, after)]
+    place = builder.bitcast(builder.gep(base, [index]), INTEGERS.as_pointer())
+    bits = builder.load(place, align=2)
+    halves = builder.shl(bits, _all(16)), builder.and_(bits, _all(0xFFFF0000))
+    return [builder.bitcast(half, VECTOR) for half in halves]
+
+
+@intrinsic
+def copy_pairs(context, source, to, count):
+    """Copy so many numbers to float32, a multiple of twice ``WIDTH``, in the order of pairs."""
+    element = source.dtype
+
+    def build(context, builder, signature, args):
+        source, to, count = args
+        step = ir.Constant(_I64, 2 * WIDTH)
+        with cgutils.for_range_slice(builder, ir.Constant(_I64, 0), count, step) as (at, _):
+            place = builder.bitcast(builder.gep(to, [at]), VECTOR.as_pointer())
+            for number, half in enumerate(build_pair(context, builder, source, at, element)):
+                builder.store(half, builder.gep(place, [_I32(number)]), align=4)
+        return context.get_dummy_value()
+
+    return types.void(source, to, types.int64), build
+
+
+@intrinsic
+def put_integers(context, pointer, index, value):
+    """Write ``WIDTH`` numbers from the ``index``-th 16-bit integer on, each the nearest one."""
+
+    def build(context, builder, signature, args):
+        base, index, value = args
+        numbers = builder.fptosi(call(builder, "rint", value), INTEGERS)
+        numbers = builder.trunc(numbers, ir.VectorType(_I16, WIDTH))
+        place = builder.gep(builder.bitcast(base, _I16.as_pointer()), [index])
+        builder.store(numbers, builder.bitcast(place, numbers.type.as_pointer()), align=2)
+        return context.get_dummy_value()
+
+    return types.void(pointer, types.int64, vector), build
 
 
 def _widened(builder, numbers, element, floats, wide):
@@ -208,7 +263,7 @@ def _like(numbers, kind):
     return ir.VectorType(kind, WIDTH) if isinstance(numbers.type, ir.VectorType) else kind
 
 
-def _all(number, kind=_INTEGERS):
+def _all(number, kind=INTEGERS):
     return ir.Constant(kind, [number] * WIDTH if isinstance(kind, ir.VectorType) else number)
 
 
@@ -238,7 +293,7 @@ def spread(context, number):
 def build_spread(builder, number):
     empty = ir.Constant(VECTOR, ir.Undefined)
     first = builder.insert_element(empty, number, ir.Constant(_I32, 0))
-    return builder.shuffle_vector(first, empty, ir.Constant(_INTEGERS, [0] * WIDTH))
+    return builder.shuffle_vector(first, empty, ir.Constant(INTEGERS, [0] * WIDTH))
 
 
 def _binary(name):
@@ -309,6 +364,28 @@ def build_total(builder, numbers):
 
 
 @intrinsic
+def total(context, numbers):
+    """Return the sum of a vector's numbers."""
+
+    def build(context, builder, signature, args):
+        return build_total(builder, args[0])
+
+    return types.float32(vector), build
+
+
+@intrinsic
+def largest(context, numbers):
+    """Return the largest of a vector's numbers."""
+
+    def build(context, builder, signature, args):
+        kind = ir.FunctionType(_F32, [VECTOR])
+        name = f"llvm.vector.reduce.fmax.{_NAME}"
+        return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), args)
+
+    return types.float32(vector), build
+
+
+@intrinsic
 def any_above(context, left, right):
     """Whether a number is above its counterpart."""
 
@@ -338,7 +415,7 @@ def _power_of_two(context, exponent):
     """Return 2 to the power of whole numbers from -126 to 127."""
 
     def build(context, builder, signature, args):
-        bits = builder.shl(builder.add(builder.fptosi(args[0], _INTEGERS), _all(127)), _all(23))
+        bits = builder.shl(builder.add(builder.fptosi(args[0], INTEGERS), _all(127)), _all(23))
         return builder.bitcast(bits, VECTOR)
 
     return vector(vector), build

@@ -35,7 +35,7 @@ def logits_of(engine: Engine, tokens: list[int]) -> torch.Tensor:
     dtype=st.sampled_from(HALVES),
     bias=st.booleans(),
     rows=st.one_of(st.integers(1, 14), st.just(65)),
-    count=st.sampled_from([16, 96, 1040, 2064]),
+    count=st.sampled_from([32, 96, 1056, 2080]),
     outs=st.sampled_from([1, 15, 16, 49, 50, 128, 207]),
     threads=st.integers(1, 3),
 )
@@ -65,24 +65,59 @@ def test_a_layer_errs_less_than_torch_does(
     assert torch.equal(again, plain)
 
 
-@needs_numba
-@pytest.mark.parametrize("dtype", [torch.float32, *HALVES])
-@pytest.mark.parametrize("rows", [1, 5, 6, 20])
-def test_int8_weights_are_the_nearest_of_127_steps_and_nothing_else_is_lost(
-    dtype: torch.dtype, rows: int
-) -> None:
-    torch.manual_seed(rows)
-    layer = nn.Linear(96, 65).to(dtype)
-    states = torch.randn(rows, 96).to(dtype)
-    step = layer.weight.double().abs().amax(1, keepdim=True) / 127
-    rounded = (layer.weight.double() / step).round() * step
-    exact = nn.functional.linear(states.double(), rounded, layer.bias.double())
+def int8_product(layer: nn.Linear, states: torch.Tensor) -> torch.Tensor:
     with torch.no_grad():
         products = Products([layer], int8=True)
-        found = layer(states)
+        found: torch.Tensor = layer(states)
         products.undo()
-    # A weight in the middle of two steps may go either way.
-    assert (found - exact).norm() / exact.norm() <= max(torch.finfo(dtype).eps, 1e-3)
+    return found
+
+
+@needs_numba
+@settings(max_examples=60, deadline=None)
+@given(
+    dtype=st.sampled_from([torch.float32, *HALVES]),
+    bias=st.booleans(),
+    rows=st.one_of(st.integers(1, 14), st.just(65)),
+    count=st.sampled_from([32, 96, 1056, 2080]),
+    outs=st.sampled_from([1, 15, 49, 50, 128]),
+    outlier=st.sampled_from([1.0, 30.0]),
+    threads=st.integers(1, 3),
+)
+def test_int8_weights_are_the_nearest_of_127_steps_and_rows_the_nearest_of_32767(
+    dtype: torch.dtype, bias: bool, rows: int, count: int, outs: int, outlier: float, threads: int
+) -> None:
+    torch.manual_seed(rows)
+    layer = nn.Linear(count, outs, bias=bias).to(dtype)
+    states = torch.randn(rows, count).to(dtype)
+    states[:, count // 2] *= outlier
+    step = layer.weight.detach().float().abs().amax(1, keepdim=True) / 127
+    rounded = (layer.weight.detach().float() / step).round().double() * step
+    exact = nn.functional.linear(
+        states.double(), rounded, layer.bias.detach().double() if bias else None
+    )
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        found = int8_product(layer, states)
+    finally:
+        torch.set_num_threads(before)
+    # Every input is off by half a step of its chunk's largest at most.
+    steps = states.double().abs().amax(1) / 32767
+    most = 0.51 * steps[:, None] * rounded.abs().sum(1) + 2e-6 * exact.abs().max()
+    assert ((found - exact).abs() <= most + torch.finfo(dtype).eps * exact.abs()).all()
+
+
+@needs_numba
+def test_int8_products_of_nothing_are_the_bias_and_of_no_numbers_none() -> None:
+    layer = nn.Linear(1056, 50)
+    states = torch.zeros(4, 1056)
+    states[1, 1030], states[2, 5], states[3, 40] = torch.nan, torch.inf, 1e-35
+    found = int8_product(layer, states)
+    assert torch.equal(found[0], layer.bias)
+    assert found[1].isnan().all()
+    assert found[2].isnan().all()
+    assert torch.equal(found[3], layer.bias)
 
 
 @needs_numba
@@ -108,14 +143,15 @@ def test_int8_logits_differ_a_little_and_are_those_of_the_rounded_model(dtype: t
     with Engine(model) as engine:
         plain = logits_of(engine, TOKENS)
         assert engine.int8_bytes == 0
+    linear = find_layers(model, None, int8=True)
+    assert len(linear) > 10
+    expected = sum(one.weight.numel() + 4 * one.out_features for one in linear)  # and factors
     with Engine(model, int8_weights=True) as engine:  # the probe compares with the rounded ones
         rounded = logits_of(engine, TOKENS)
-        linear = [one for one in model.modules() if type(one) is nn.Linear]
-        numbers = sum(one.weight.numel() + 4 * one.out_features for one in linear)
-        assert engine.int8_bytes == numbers  # and a factor for each output
+        assert engine.int8_bytes == expected
         error = engine.probe_error
         assert error is not None
-        assert error < (1e-4 if dtype == torch.float32 else 0.02)
+        assert error < (5e-4 if dtype == torch.float32 else 0.02)
     difference = (rounded - plain).norm() / plain.norm()
     assert 1e-4 < difference < 0.05
 
@@ -124,12 +160,12 @@ def test_int8_logits_differ_a_little_and_are_those_of_the_rounded_model(dtype: t
 @pytest.mark.parametrize("int8", [False, True])
 def test_what_a_row_comes_to_does_not_depend_on_the_others(int8: bool) -> None:
     torch.manual_seed(0)
-    layer = nn.Linear(1040, 50).bfloat16()
-    states = torch.randn(20, 1040).bfloat16()
+    layer = nn.Linear(2080, 50).bfloat16()
+    states = torch.randn(45, 2080).bfloat16()
     with torch.no_grad():
         products = Products([layer], int8=int8)
         alone = torch.cat([layer(row[None]) for row in states])
-        for rows in range(1, 21):
+        for rows in (*range(1, 23), 40, 45):
             assert torch.equal(layer(states[:rows]), alone[:rows])
         products.undo()
 
@@ -163,16 +199,16 @@ def test_layers_that_are_not_plain_or_of_odd_sizes_are_left_alone() -> None:
     class Own(nn.Linear):
         pass
 
-    hooked = nn.Linear(16, 16)
+    hooked = nn.Linear(32, 16)
     vars(hooked)["forward"] = torch.relu
-    plain = nn.Linear(16, 31)
-    parts = nn.ModuleList([Own(16, 16), hooked, nn.Linear(20, 16), plain]).bfloat16()
+    plain = nn.Linear(32, 31)
+    parts = nn.ModuleList([Own(32, 16), hooked, nn.Linear(36, 16), plain]).bfloat16()
     assert find_layers(parts, True) == [plain]
 
 
 @needs_numba
 def test_another_dtype_is_told_by_torch() -> None:
-    layer = nn.Linear(16, 16).bfloat16()
+    layer = nn.Linear(32, 16).bfloat16()
     Products([layer], int8=False)
     with pytest.raises(RuntimeError, match="dtype"), torch.no_grad():
-        layer(torch.ones(1, 16))
+        layer(torch.ones(1, 32))
