@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 from hogwild_agents.bench.floors import Bandwidth
+from hogwild_agents.bench.prefill import Prefill
 from hogwild_agents.bench.runtime import Runtime
 from hogwild_agents.bench.shares import Shares
 from hogwild_agents.bench.timing import NOISY, Timing
@@ -102,6 +103,7 @@ class Report:
         bandwidth: of the memory.
         cells: one for each context and number of workers.
         runtimes: one for each number of workers.
+        prefill: what a prompt that others read meanwhile costs a team.
         peak: the most bytes that the process had.
         notes: what was not measured, and why.
         complete: False if it was interrupted.
@@ -114,6 +116,7 @@ class Report:
     bandwidth: Bandwidth
     cells: Sequence[Cell] = ()
     runtimes: Sequence[Runtime] = ()
+    prefill: Prefill | None = None
     peak: int | None = None
     notes: Sequence[str] = field(default=())
     complete: bool = True
@@ -168,6 +171,7 @@ def as_json(report: Report) -> str:
         "bandwidth": {**asdict(report.bandwidth), "unit": "bytes per second"},
         "cells": [_cell(cell, report.bandwidth) for cell in report.cells],
         "runtime": [_runtime(one) for one in report.runtimes],
+        "prefill": None if report.prefill is None else _prefill(report.prefill),
         "peak_bytes": report.peak,
         "noise": report.noise,
         "notes": list(report.notes),
@@ -208,6 +212,15 @@ def _runtime(one: Runtime) -> dict[str, object]:
         },
         "added_over_bare": one.added.over(one.bare),
         "team_over_bare": one.team.over(one.bare),
+    }
+
+
+def _prefill(one: Prefill) -> dict[str, object]:
+    return {
+        "workers": one.workers,
+        "chunk": one.chunk,
+        "ms": {name: _timing(getattr(one, name)) for name in ("tick", "alone", "together")},
+        "together_over_both": one.over,
     }
 
 

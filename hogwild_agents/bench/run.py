@@ -16,6 +16,7 @@ from hogwild_agents.bench.contestant import Ticks
 from hogwild_agents.bench.floors import Products, measure_bandwidth, weights_read
 from hogwild_agents.bench.machine import facts
 from hogwild_agents.bench.memory import peak_above, peak_of_process
+from hogwild_agents.bench.prefill import Prefill, measure_prefill
 from hogwild_agents.bench.presets import make_model, twin
 from hogwild_agents.bench.report import (
     BATCH,
@@ -39,12 +40,14 @@ from hogwild_agents.bench.ways import Transformers, reason
 from hogwild_agents.engine import Engine
 from hogwild_agents.engine.memory import available
 from hogwild_agents.engine.reach import FULL
-from hogwild_agents.errors import ConfigError
+from hogwild_agents.errors import ConfigError, ContextLengthError
 
 Say = Callable[[str], None]
 Keep = Callable[[Report], None]
 RUNTIME_TICKS = 24
 """Ticks of a team in each round: it has to come into its stride, and a step may end."""
+TEAM, PREFILL_ROUNDS = 4, 3
+"""Workers who wait for a prompt, at most; and how often, since a prompt takes long."""
 ROOM = 0.8
 """How much of the free memory a baseline may fill."""
 
@@ -110,6 +113,7 @@ class _Bench:
         self._ways: dict[int, dict[str, object]] = {}
         self._cells: list[Cell] = []
         self._runtimes: list[Runtime] = []
+        self._prefill: Prefill | None = None
         self._notes: list[str] = []
         self._transformers = Transformers(
             plain, room=settings.turn, compiling=settings.compiling, say=say
@@ -125,6 +129,7 @@ class _Bench:
             for context in self._settings.contexts:
                 self._measure_context(context)
             self._measure_runtimes()
+            self._measure_prefill()
         except KeyboardInterrupt:
             complete = False
             self._notes.append("Interrupted: this is what was measured until then.")
@@ -141,6 +146,7 @@ class _Bench:
             bandwidth=self._bandwidth,
             cells=tuple(self._cells),
             runtimes=tuple(self._runtimes),
+            prefill=self._prefill,
             peak=self._peak,
             notes=tuple(self._notes),
             complete=complete,
@@ -295,6 +301,19 @@ class _Bench:
                 self._notes.append(f"What a team adds was not measured: {reason(error)}.")
                 return
             self._runtimes.append(runtime)
+
+    def _measure_prefill(self) -> None:
+        context, workers = min(self._settings.contexts), min(TEAM, max(self._settings.workers))
+        self._say(f"A prompt for {count(workers)} to wait for ...")
+        own = self._settings.own_tokens(context, workers)
+        contents = fill_cache(self._engine, workers, context - workers * own, own)
+        rounds = min(PREFILL_ROUNDS, self._settings.rounds)
+        try:
+            self._prefill = measure_prefill(self._engine, contents, self._device, rounds=rounds)
+        except (ImportError, ContextLengthError) as error:
+            self._notes.append(f"Reading a prompt was not measured: {reason(error)}.")
+        finally:
+            free_cache(self._engine, contents)
 
     def _note_peak(self) -> None:
         """Keep the peak until now: to measure single ticks, a GPU's is reset."""

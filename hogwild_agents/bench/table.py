@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from hogwild_agents.bench.prefill import Prefill
 from hogwild_agents.bench.report import (
     BATCH,
     CONCATENATING,
@@ -36,6 +37,8 @@ def remarks(report: Report) -> list[str]:
     ]
     how = {cell.shares.how for cell in report.cells if cell.shares is not None}
     found += [f"Shares of a tick: {one}, in ticks of their own." for one in sorted(how)]
+    if report.prefill is not None:
+        found.append(_prefill(report.prefill))
     found += report.notes
     for cell in report.cells:
         place = f"{count(cell.workers)} at context {short(cell.context)}"
@@ -157,6 +160,14 @@ def _shares(report: Report) -> Table:
         )
     heads = ("context", "workers", *names, "runtime adds", "ms", "keys+values", "a tick takes")
     return "Where time and memory go: shares of a bare tick, what a team adds, MiB", heads, rows
+
+
+def _prefill(one: Prefill) -> str:
+    return (
+        f"A prompt's chunk of {one.chunk} tokens takes {one.alone.median:.4g} ms alone; a tick in "
+        f"which {count(one.workers)} write and it is read {one.together.median:.4g} ms, "
+        f"{one.over:.2f} times as long as both one after the other."
+    )
 
 
 def _place(cell: Cell) -> tuple[str, str]:
