@@ -144,7 +144,7 @@ def test_int8_logits_differ_a_little_and_are_those_of_the_rounded_model(dtype: t
         plain = logits_of(engine, TOKENS)
         assert engine.int8_bytes == 0
     linear = find_layers(model, None, int8=True)
-    assert len(linear) > 10
+    assert linear
     expected = sum(one.weight.numel() + 4 * one.out_features for one in linear)  # and factors
     with Engine(model, int8_weights=True) as engine:  # the probe compares with the rounded ones
         rounded = logits_of(engine, TOKENS)
