@@ -9,6 +9,8 @@ Importing this module imports numba.
 
 # No `from __future__ import annotations`: numba reads the signatures.
 
+from functools import cache
+
 from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
@@ -50,8 +52,10 @@ _BATCH = 20
 _CHUNK = 1024
 """So many of the inputs at a time: those of a few rows fit into the processor's first cache. The
 products of so many 8-bit weights with 16-bit inputs do not overflow the lanes of 32 bits."""
-BLOCK = 48
-"""Outputs that one thread takes at a time, a multiple of 2, 3, 4 and of every WIDTH."""
+_BLOCKS = 64, 48, 32
+"""So many outputs one thread takes at a time."""
+_SUMS = _BLOCKS[0]
+"""Room for so many sums of a row."""
 _STEPS = 32767
 """What is multiplied with 8-bit weights is rounded to so many steps of a chunk's largest."""
 
@@ -59,7 +63,19 @@ _STEPS = 32767
 def place_for(rows: int, count: int) -> int:
     """Return the bytes that a thread needs for rows of so many inputs."""
     batch, chunks = min(rows, _BATCH), -(-count // _CHUNK)
-    return 4 * batch * (chunks * (_CHUNK + 1) + BLOCK)
+    return 4 * batch * (chunks * (_CHUNK + 1) + _SUMS)
+
+
+@cache
+def block_for(outs: int, threads: int) -> int:
+    """Return how many outputs a thread takes at a time, so that all of them end together."""
+
+    def most(block: int) -> int:
+        """Return the outputs of the thread that takes most of them."""
+        blocks = -(-outs // block)
+        return -(-blocks // threads) * block
+
+    return min(_BLOCKS, key=most)
 
 
 def _build_floats(context, builder, lines, states, at, held, element):
@@ -105,7 +121,7 @@ def _tiles(context, weights, step, outs, states, count, sums, factors, several, 
         outs: how many outputs, a multiple of ``several``.
         states: pointer to the first row as :func:`_lay` wrote it; others follow by _CHUNK.
         count: of weights and states to multiply, a multiple of twice WIDTH.
-        sums: float32 pointer to the first row's sums; others follow by BLOCK.
+        sums: float32 pointer to the first row's sums; others follow by _SUMS.
         factors: float32 pointer to the rows' factors, if the weights are int8.
         several, rows: literal integers; sums of so many outputs and rows are held in registers.
     """
@@ -148,7 +164,7 @@ def _tiles(context, weights, step, outs, states, count, sums, factors, several, 
             with cgutils.for_range_slice(builder, whole, count, number(2 * WIDTH)) as (at, _):
                 add(at)
             for (out, row), place in held.items():
-                to = builder.gep(sums, [builder.add(here[out], number(row * BLOCK))])
+                to = builder.gep(sums, [builder.add(here[out], number(row * _SUMS))])
                 sum = builder.load(place)
                 if whole_numbers:
                     factor = builder.load(builder.gep(factors, [number(row)]))
@@ -180,7 +196,7 @@ def _add_products(weights, step, outs, states, count, sums, factors, rows):
     if whole < outs:
         rest = shifted(weights, whole * step)
         for row in range(rows):
-            to, state = shifted(sums, row * BLOCK + whole), _row(states, row, weights)
+            to, state = shifted(sums, row * _SUMS + whole), _row(states, row, weights)
             _tiles(rest, step, outs - whole, state, count, to, shifted(factors, row), 1, 1)
 
 
@@ -247,13 +263,13 @@ def _give(sums, outs, scales, scaled, bias, biased, results):
 
 @njit(nogil=True, error_model="numpy")
 def _multiply_block(weights, count, outs, laid, factors, rows, sums):
-    """Multiply a block of outputs' weights with the rows of a batch: sums [rows, BLOCK]."""
-    for at in range(0, rows * BLOCK, WIDTH):
+    """Multiply a block of outputs' weights with the rows of a batch: sums [rows, _SUMS]."""
+    for at in range(0, rows * _SUMS, WIDTH):
         store(sums, at, spread(float32(0)))
     parts = -(-rows // _ROWS)
     for part in range(parts):
         low, high = rows * part // parts, rows * (part + 1) // parts
-        to = shifted(sums, low * BLOCK)
+        to = shifted(sums, low * _SUMS)
         for start in range(0, count, _CHUNK):
             size, number = min(_CHUNK, count - start), start // _CHUNK * rows + low
             states, some = _row(laid, number, weights), shifted(factors, number)
@@ -267,8 +283,8 @@ def _multiply(job, weight_type, state_type):
     Args:
         job: pointer to its integers: four of the threads' (see ``threads.py``), addresses of
             weights [outs, count], scales [outs] float32 or 0, bias [outs] or 0, states
-            [rows, count] and results [rows, outs], then outs, count, rows. The bias has the
-            type of the states.
+            [rows, count] and results [rows, outs], then outs, count, rows, and how many outputs
+            a thread takes at a time. The bias has the type of the states.
         weight_type, state_type: of the elements; results are as states are.
     """
     outs, count, rows = get(job, 9), get(job, 10), get(job, 11)
@@ -276,13 +292,14 @@ def _multiply(job, weight_type, state_type):
     laid = pointer(get(job, 2) + take(shifted(job, 1)) * get(job, 3), float32)
     factors = shifted(laid, min(rows, _BATCH) * -(-count // _CHUNK) * _CHUNK)
     sums = shifted(factors, min(rows, _BATCH) * -(-count // _CHUNK))
-    blocks, ready = -(-outs // BLOCK), -1
+    size = get(job, 12)
+    blocks, ready = -(-outs // size), -1
     while True:
         unit = take(job)
-        start, first = unit // blocks * _BATCH, unit % blocks * BLOCK
+        start, first = unit // blocks * _BATCH, unit % blocks * size
         if start >= rows:
             break
-        batch, block = min(_BATCH, rows - start), min(BLOCK, outs - first)
+        batch, block = min(_BATCH, rows - start), min(size, outs - first)
         weights = shifted(pointer(get(job, 4), weight_type), first * count)
         if start != ready:
             states = shifted(pointer(get(job, 7), state_type), start * count)
@@ -291,7 +308,7 @@ def _multiply(job, weight_type, state_type):
         _multiply_block(weights, count, block, laid, factors, batch, sums)
         for row in range(batch):
             _give(
-                shifted(sums, row * BLOCK),
+                shifted(sums, row * _SUMS),
                 block,
                 shifted(scales, first),
                 get(job, 5) != 0,

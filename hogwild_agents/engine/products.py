@@ -8,8 +8,6 @@ multiply with weights rounded to int8, of which memory has half as many bytes to
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from typing import TypeGuard
 
 import torch
@@ -41,7 +39,7 @@ class Products:
 
     def __init__(self, layers: list[nn.Linear], *, int8: bool) -> None:
         copies = [_rounded(layer.weight) if int8 else None for layer in layers]
-        products = [_product_of(*pair) for pair in zip(layers, copies, strict=True)]
+        products = [_Product(*pair) for pair in zip(layers, copies, strict=True)]
         self.int8_bytes = sum(part.nbytes for copy in copies if copy for part in copy)
         self.layers = layers
         for layer, product in zip(layers, products, strict=True):
@@ -120,41 +118,38 @@ def _rounded(weight: Tensor) -> _Copy:
         return (weight / scales[:, None]).round_().to(torch.int8), scales
 
 
-def _product_of(layer: nn.Linear, copy: _Copy | None) -> Callable[[Tensor], Tensor]:
-    """Return what multiplies for a layer, with its own weights or with a rounded copy."""
-    from hogwild_agents.engine.cpu_products import place_for  # imports numba
+class _Product:
+    """What multiplies for a layer, with its own weights or with a rounded copy."""
 
-    weights = layer.weight if copy is None else copy[0]
-    function = compiled.products(weights.dtype, layer.weight.dtype)
-    return partial(_product, function.address, place_for, layer, copy)
+    def __init__(self, layer: nn.Linear, copy: _Copy | None) -> None:
+        from hogwild_agents.engine import cpu_products  # imports numba
 
+        self._layer, self._copy = layer, copy
+        weights = layer.weight if copy is None else copy[0]
+        self._function = compiled.products(weights.dtype, layer.weight.dtype).address
+        self._place_for, self._block_for = cpu_products.place_for, cpu_products.block_for
 
-def _product(
-    function: int,
-    place_for: Callable[[int, int], int],
-    layer: nn.Linear,
-    copy: _Copy | None,
-    states: Tensor,
-) -> Tensor:
-    """Compute what a layer does with states [..., count]."""
-    weight = layer.weight
-    bias: Tensor | None = layer.bias
-    if states.dtype != weight.dtype:
-        return nn.functional.linear(states, weight, bias)  # torch says what is wrong
-    numbers, scales = copy or (weight, None)
-    states = states.contiguous()
-    outs, count = weight.shape
-    rows = states.numel() // count
-    result = states.new_empty(*states.shape[:-1], outs)
-    job = (
-        numbers.data_ptr(),
-        0 if scales is None else scales.data_ptr(),
-        0 if bias is None else bias.data_ptr(),
-        states.data_ptr(),
-        result.data_ptr(),
-        outs,
-        count,
-        rows,
-    )
-    threads.run(function, place_for(rows, count), job)
-    return result
+    def __call__(self, states: Tensor) -> Tensor:
+        """Compute what the layer does with states [..., count]."""
+        weight: Tensor = self._layer.weight
+        bias: Tensor | None = self._layer.bias
+        if states.dtype != weight.dtype:
+            return nn.functional.linear(states, weight, bias)  # torch says what is wrong
+        numbers, scales = self._copy or (weight, None)
+        states = states.contiguous()
+        outs, count = weight.shape
+        rows = states.numel() // count
+        result = states.new_empty(*states.shape[:-1], outs)
+        job = (
+            numbers.data_ptr(),
+            0 if scales is None else scales.data_ptr(),
+            0 if bias is None else bias.data_ptr(),
+            states.data_ptr(),
+            result.data_ptr(),
+            outs,
+            count,
+            rows,
+            self._block_for(outs, torch.get_num_threads()),
+        )
+        threads.run(self._function, self._place_for(rows, count), job)
+        return result

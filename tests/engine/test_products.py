@@ -212,3 +212,17 @@ def test_another_dtype_is_told_by_torch() -> None:
     Products([layer], int8=False)
     with pytest.raises(RuntimeError, match="dtype"), torch.no_grad():
         layer(torch.ones(1, 32))
+
+
+@needs_numba
+@given(outs=st.integers(1, 5000), threads=st.integers(1, 64))
+def test_no_thread_takes_many_more_outputs_than_its_share(outs: int, threads: int) -> None:
+    from hogwild_agents.engine.cpu_products import block_for
+
+    block = block_for(outs, threads)
+    blocks = -(-outs // block)
+    most = -(-blocks // threads) * block
+    assert most <= outs / threads + 64
+    assert most <= 32 * -(-outs // (32 * threads))
+    assert block_for(896, 2) == 64  # seven each
+    assert block_for(128, 4) == 32
