@@ -237,8 +237,6 @@ def _widened(builder, numbers, element, floats, wide):
     if element == FLOAT16:
         half = _like(numbers, ir.HalfType())
         return builder.fpext(builder.bitcast(numbers, half), floats)
-    if element == types.int8:
-        return builder.sitofp(builder.sext(numbers, wide), floats)
     return numbers
 
 
