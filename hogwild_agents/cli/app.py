@@ -18,6 +18,7 @@ import typer
 
 from hogwild_agents.cli import options as opt, processes
 from hogwild_agents.cli.bench import bench
+from hogwild_agents.cli.cores import fewer
 from hogwild_agents.errors import ConfigError, HogwildError, ProblemError
 
 FAILED = 2
@@ -41,6 +42,9 @@ def main() -> None:
     if "OMP_WAIT_POLICY" not in os.environ:
         # torch's threads spin while they wait; where other programs run they had better sleep.
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    cores = fewer()
+    if cores is not None:
+        os.environ.setdefault("OMP_NUM_THREADS", str(cores))
     code = call(sys.argv[1:]) if processes.leads() else processes.follow()
     if code != FAILED and processes.are_several() and processes.leads():
         processes.dismiss()
