@@ -17,6 +17,9 @@ HEAD = 4
 """So many integers come before a job's own: a counter for units of work, one for places in the
 room, the room's address, and the bytes of a place."""
 
+_LINE = 64
+"""Bytes of a line of the processor's caches."""
+
 
 def run(function: int, place: int, numbers: tuple[int, ...]) -> None:
     """Run a function on all of torch's threads, and wait until each has come back.
@@ -27,6 +30,7 @@ def run(function: int, place: int, numbers: tuple[int, ...]) -> None:
         numbers: the job's own integers, addresses among them.
     """
     threads = torch.get_num_threads()
+    place = -(-place // _LINE) * _LINE  # else vectors of all but the first lie across two lines
     room = torch.empty(threads * place, dtype=torch.uint8)
     job = (ctypes.c_int64 * (HEAD + len(numbers)))(0, 0, room.data_ptr(), place, *numbers)
     together = _together()
