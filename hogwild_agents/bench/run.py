@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -14,7 +13,7 @@ from hogwild_agents.bench.baselines import PLAIN as PLAIN_WAY, Concatenating, Se
 from hogwild_agents.bench.contents import Contents, States, fill_cache, free_cache, read_view
 from hogwild_agents.bench.contestant import Ticks
 from hogwild_agents.bench.floors import Products, measure_bandwidth, weights_read
-from hogwild_agents.bench.machine import facts
+from hogwild_agents.bench.machine import facts, threads
 from hogwild_agents.bench.memory import peak_above, peak_of_process
 from hogwild_agents.bench.prefill import Prefill, measure_prefill
 from hogwild_agents.bench.presets import make_model, twin
@@ -65,24 +64,13 @@ def bench(settings: Settings, say: Say, keep: Keep) -> Report:
         ModelError: the model cannot be loaded, or is not supported.
     """
     device = find_device(settings.device)
-    with _threads(settings.threads):
+    with threads(settings.threads):
         say(f"Making {settings.preset or settings.model} ...")
         model = make_model(settings, device)
         plain = twin(model)
         with Engine(model, kernels=settings.kernels, int8_weights=settings.int8_weights) as engine:
             _check_contexts(settings, engine)
             return _Bench(settings, engine, plain, device, say, keep).run()
-
-
-@contextmanager
-def _threads(number: int | None) -> Iterator[None]:
-    before = torch.get_num_threads()
-    if number is not None:
-        torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _check_contexts(settings: Settings, engine: Engine) -> None:

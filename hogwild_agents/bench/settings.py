@@ -103,7 +103,7 @@ def parse_numbers(text: str, option: str) -> tuple[int, ...]:
     found = [_NUMBER.fullmatch(part.strip()) for part in text.split(",")]
     numbers = [int(one[1]) * (1024 if one[2] else 1) for one in found if one is not None]
     if len(numbers) < len(found) or not all(numbers):
-        raise ConfigError(f"{option} is {text!r}, but must be numbers from 1 on, such as 1,2,4k.")
+        raise ConfigError(f"{option} cannot be {text!r}: write numbers from 1 on, such as 1,2,4k.")
     return tuple(dict.fromkeys(numbers))
 
 
@@ -125,4 +125,4 @@ def find_device(name: str) -> torch.device:
 
 def _require_least(name: str, value: int, least: int) -> None:
     if value < least:
-        raise ConfigError(f"{name} is {value}, but must be at least {least}.")
+        raise ConfigError(f"--{name} cannot be {value}: it should be at least {least}.")

@@ -161,6 +161,7 @@ def _run(
     revision: opt.Revision = None,
     device: opt.Device = None,
     dtype: opt.Dtype = None,
+    threads: opt.Threads = None,
     cache_tokens: opt.CacheTokens = None,
     max_context: opt.MaxContext = None,
     rope_scaling: opt.RopeScaling = None,
@@ -197,6 +198,7 @@ def _run(
         "revision": revision,
         "device": device,
         "dtype": dtype,
+        "threads": threads,
         "cache_tokens": cache_tokens,
         "max_context": max_context,
         "rope_scaling": rope_scaling,
@@ -299,6 +301,7 @@ def _eval(
     model: opt.Model = None,
     device: opt.Device = None,
     dtype: opt.Dtype = None,
+    threads: opt.Threads = None,
     as_json: opt.AsJson = False,
 ) -> int:
     """Measure teams on many problems: accuracy, ticks, and the ratio to one worker.
@@ -314,6 +317,7 @@ def _eval(
         "model": model,
         "device": device,
         "dtype": dtype,
+        "threads": threads,
     }
     base = RunConfig(budget=EVAL_BUDGET) if config is None else RunConfig.load(config)
     settings = base.override(_only_given(given))
@@ -354,6 +358,7 @@ def _experiment(
         bool,
         typer.Option("--report", metavar="", help="Run nothing; tell what is done so far."),
     ] = False,
+    threads: opt.Threads = None,
 ) -> int:
     """Compare teams over a grid of layouts, policies, workers and what else the FILE says.
 
@@ -361,7 +366,7 @@ def _experiment(
     """
     from hogwild_agents.cli import experiment
 
-    return experiment.experiment(file, out, form=form, report_only=report)
+    return experiment.experiment(file, out, form=form, report_only=report, threads=threads)
 
 
 app.command("bench")(bench)
@@ -400,6 +405,7 @@ def _model_check(
     revision: opt.Revision = None,
     device: opt.Device = None,
     dtype: opt.Dtype = None,
+    threads: opt.Threads = None,
     max_context: opt.MaxContext = None,
     rope_scaling: opt.RopeScaling = None,
     quantization: opt.Quantization = None,
@@ -419,6 +425,7 @@ def _model_check(
         "revision": revision,
         "device": device,
         "dtype": dtype,
+        "threads": threads,
         "max_context": max_context,
         "rope_scaling": rope_scaling,
         "quantization": quantization,

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from hogwild_agents.cli.options import Threads
+
 MODEL, WHAT, HOW, OUTPUT = "Model", "What is measured", "How", "Output"
 
 
@@ -54,10 +56,7 @@ def bench(
             rich_help_panel=WHAT,
         ),
     ] = "1k,4k,8k",
-    threads: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="Of torch. Default: its own.", rich_help_panel=HOW),
-    ] = None,
+    threads: Threads = None,
     rounds: Annotated[
         int,
         typer.Option(metavar="N", help="How often all take their turn.", rich_help_panel=HOW),

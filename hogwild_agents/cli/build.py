@@ -9,7 +9,7 @@ import gc
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from logging import ERROR
 from pathlib import Path
@@ -68,35 +68,41 @@ OPTIONS = {
 @contextmanager
 def loaded(config: RunConfig, *, quiet: bool) -> Iterator[LanguageModel]:
     """Load the config's model, with progress; in the end close it, and tell what it warned of."""
-    with Progress(quiet=quiet) as progress:
-        progress.show(f"Loading {config.model}")
-        from transformers.utils import logging
+    with ExitStack() as stack:
+        with Progress(quiet=quiet) as progress:
+            progress.show(f"Loading {config.model}")
+            from hogwild_agents.bench.machine import threads
 
-        from hogwild_agents import load_model
-
-        options = load_options(config)
-        several = processes.are_several()
-
-        def report(load: LoadProgress) -> None:
-            if several and load.stage == "weights" and load.total is None:  # once
-                processes.tell(options)
-            parts = f" {load.done} of {load.total}" if load.total else ""
-            progress.show(f"Loading {config.model} · {STAGES[load.stage]}{parts}")
-
-        verbosity = logging.get_verbosity()
-        logging.set_verbosity(ERROR)  # its warnings would stand in the middle of a view
-        try:
-            model = load_model(**options, tensor_parallel=several, on_progress=report)
-        except BaseException:
-            logging.set_verbosity(verbosity)
-            raise
-    gc.freeze()  # what was imported and loaded stays: no need to look through it again and again
-    try:
+            stack.enter_context(threads(config.threads))
+            model = stack.enter_context(_load(config, progress))
+        gc.freeze()  # what was imported and loaded stays: no need to look through it again
+        stack.callback(gc.unfreeze)
         with engine_warnings():
             yield model
+
+
+@contextmanager
+def _load(config: RunConfig, progress: Progress) -> Iterator[LanguageModel]:
+    """Load the config's model, with transformers silent until it is closed."""
+    from transformers.utils import logging
+
+    from hogwild_agents import load_model
+
+    options = load_options(config)
+    several = processes.are_several()
+
+    def report(load: LoadProgress) -> None:
+        if several and load.stage == "weights" and load.total is None:  # once
+            processes.tell(options, config.threads)
+        parts = f" {load.done} of {load.total}" if load.total else ""
+        progress.show(f"Loading {config.model} · {STAGES[load.stage]}{parts}")
+
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(ERROR)  # its warnings would stand in the middle of a view
+    try:
+        with load_model(**options, tensor_parallel=several, on_progress=report) as model:
+            yield model
     finally:
-        gc.unfreeze()
-        model.close()
         logging.set_verbosity(verbosity)
 
 

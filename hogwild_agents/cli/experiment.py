@@ -74,7 +74,9 @@ class Judge:
         )
 
 
-def experiment(file: Path, out: Path | None, *, form: str, report_only: bool) -> int:
+def experiment(
+    file: Path, out: Path | None, *, form: str, report_only: bool, threads: int | None = None
+) -> int:
     """Run what is not done yet, write tables and a plot, and show the tables.
 
     Args:
@@ -82,6 +84,7 @@ def experiment(file: Path, out: Path | None, *, form: str, report_only: bool) ->
         out: the folder of all that is written; None for one that is named after the plan.
         form: ``table``, ``markdown``, ``csv`` or ``json``: how the tables are shown.
         report_only: run nothing.
+        threads: how many compute on the CPU; None for torch's own number.
 
     Returns:
         the exit code.
@@ -92,6 +95,7 @@ def experiment(file: Path, out: Path | None, *, form: str, report_only: bool) ->
     if form != "table" and form not in FORMATS:
         raise ConfigError(f"--format cannot be {form!r}: choose from table, {', '.join(FORMATS)}.")
     plan = Plan.load(file)
+    config = _config(plan, threads)
     cells = cells_of(plan)
     baselines(plan, cells)
     for cell in cells:
@@ -103,7 +107,7 @@ def experiment(file: Path, out: Path | None, *, form: str, report_only: bool) ->
     with Store(folder / STORE, common_of(plan)) as store:
         left = [job for job in jobs if job.key not in store.outcomes]
         if left and not report_only:
-            with loaded(_config(plan), quiet=False) as model:
+            with loaded(config, quiet=False) as model:
                 anyio.run(_run, plan, left, len(jobs), judge, model, store)
         done = [store.outcomes[job.key] for job in jobs if job.key in store.outcomes]
     if not done:
@@ -126,10 +130,11 @@ def _check(cell: Cell, plan: Plan) -> None:
         ) from error
 
 
-def _config(plan: Plan) -> RunConfig:
+def _config(plan: Plan, threads: int | None) -> RunConfig:
+    """Return what the plan says of the model."""
     names = ("model", "revision", "device", "dtype", "cache_tokens")
-    values = {name: getattr(plan.run, name) for name in names}
-    return RunConfig().override({name: value for name, value in values.items() if value})
+    values = {name: value for name in names if (value := getattr(plan.run, name))}
+    return RunConfig().override(values if threads is None else {**values, "threads": threads})
 
 
 # -- runs

@@ -47,7 +47,10 @@ def _facts(config: RunConfig, *, from_config: bool) -> ModelFacts:
             return of_model(model)
     with Progress() as progress:
         progress.show(f"Looking at the config of {config.model}")
-        return of_config(config)
+        from hogwild_agents.bench.machine import threads
+
+        with threads(config.threads):
+            return of_config(config)
 
 
 # -- in words

@@ -111,6 +111,12 @@ Device = Annotated[str | None, _option(MODEL, "auto (default), cpu, cuda, cuda:1
 Dtype = Annotated[
     str | None, _option(MODEL, "auto (default), float32, bfloat16 or float16.", "NAME")
 ]
+Threads = Annotated[
+    int | None,
+    _option(
+        MODEL, "How many threads compute on the CPU. Default: torch's own number.", "N", "--threads"
+    ),
+]
 CacheTokens = Annotated[int | None, _option(MODEL, "The most that the cache may hold.", "TOKENS")]
 MaxContext = Annotated[
     int | None,

@@ -38,9 +38,9 @@ def leads() -> bool:
     return not are_several() or os.environ.get("RANK", "0") == "0"
 
 
-def tell(options: Mapping[str, Any]) -> None:
-    """As process 0, let the others load a model with these options of ``load_model``."""
-    _send(json.dumps(options))
+def tell(options: Mapping[str, Any], number: int | None) -> None:
+    """As process 0, let the others load a model with these options, and compute with N threads."""
+    _send(json.dumps([options, number]))
 
 
 def dismiss() -> None:
@@ -53,20 +53,24 @@ def follow() -> int:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing is under way yet
     try:
         while message := _receive():
-            _follow(json.loads(message))
+            _follow(*json.loads(message))
     except HogwildError as error:
         print(f"hogwild: process {os.environ.get('RANK')}: {error}", file=sys.stderr)
         return FAILED
     return 0
 
 
-def _follow(options: dict[str, Any]) -> None:
+def _follow(options: dict[str, Any], number: int | None) -> None:
     from hogwild_agents import load_model
+    from hogwild_agents.bench.machine import threads
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # process 0 heeds them, and ends this one in order
     warnings.simplefilter("ignore")  # it says the same
-    with load_model(**options, tensor_parallel=True, on_progress=_say_nothing) as model:
+    with (
+        threads(number),
+        load_model(**options, tensor_parallel=True, on_progress=_say_nothing) as model,
+    ):
         model.follow()
 
 

@@ -21,7 +21,7 @@ def test_lists_of_numbers_are_read(text: str, numbers: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("text", ["", "1,", "two", "0", "-1", "1.5k", "k", "1kk"])
 def test_what_is_no_list_of_numbers_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match=r"--context is .* but must be numbers"):
+    with pytest.raises(ConfigError, match=r"--context cannot be .*: write numbers"):
         parse_numbers(text, "--context")
 
 
@@ -30,10 +30,10 @@ def test_what_is_no_list_of_numbers_is_refused(text: str) -> None:
     [
         ({"model": "x"}, "a preset or a model"),
         ({"preset": None}, "a preset or a model"),
-        ({"rounds": 0}, "rounds is 0, but must be at least 1"),
-        ({"ticks": 0}, "ticks is 0"),
-        ({"threads": 0}, "threads is 0"),
-        ({"workers": (1, 16), "contexts": (31,)}, "context is 31, but must be at least 32"),
+        ({"rounds": 0}, "--rounds cannot be 0: it should be at least 1"),
+        ({"ticks": 0}, "--ticks cannot be 0"),
+        ({"threads": 0}, "--threads cannot be 0"),
+        ({"workers": (1, 16), "contexts": (31,)}, "--context cannot be 31: it should be at least 32"),
         ({"dtype": "int8"}, "no dtype 'int8'"),
         ({"plot": Path("plot.png")}, "an SVG, not 'plot.png'"),
         ({"json": Path("no/such/file.json")}, "no folder 'no/such'"),

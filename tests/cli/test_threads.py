@@ -6,11 +6,16 @@ import gc
 import os
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
+from hogwild_agents.cli.app import call
 from hogwild_agents.cli.build import loaded
 from hogwild_agents.config import RunConfig
+from hogwild_agents.engine import Engine
 
 SHOW = """
 import os, sys
@@ -51,3 +56,57 @@ def test_what_was_loaded_is_left_out_of_collections_until_it_is_closed() -> None
     with loaded(RunConfig(), quiet=True):
         assert gc.get_freeze_count() > before
     assert gc.get_freeze_count() == 0
+
+
+PLAN = """
+[task]
+kind = "bundled"
+problems = 1
+
+[run]
+budget = 3
+"""
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "run --budget 3 --quiet",
+        "run --config team.toml --quiet",
+        "eval --problems 1 --workers 1 --no-isolated --budget 3",
+        "model check",
+        "model check --from-config",
+        "experiment plan.toml",
+    ],
+)
+def test_a_command_computes_with_as_many_threads_as_it_is_told(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("plan.toml").write_text(PLAN)
+    Path("team.toml").write_text("threads = 3\nbudget = 3")
+    before, found, forward = torch.get_num_threads(), set[int](), Engine.forward
+
+    def watched(*arguments: Any, **options: Any) -> Any:
+        found.add(torch.get_num_threads())  # in the thread that computes
+        return forward(*arguments, **options)
+
+    monkeypatch.setattr(Engine, "forward", watched)
+    given = [] if "team.toml" in command else ["--threads", "3"]
+    assert call([*command.split(), *given]) in (0, 1)
+    assert found == {3}
+    assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize("command", ["run", "eval", "model check", "experiment plan.toml", "bench"])
+def test_no_threads_at_all_are_refused(
+    command: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("plan.toml").write_text(PLAN)
+    assert call([*command.split(), "--threads", "0"]) == 2
+    expected = "hogwild: --threads cannot be 0: it should be at least 1.\n"
+    assert capsys.readouterr() == ("", expected)
