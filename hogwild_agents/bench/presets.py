@@ -18,6 +18,7 @@ from transformers import (
 from transformers.initialization import no_init_weights
 
 from hogwild_agents.bench.settings import DTYPES, Settings
+from hogwild_agents.engine.memory import available
 from hogwild_agents.errors import ConfigError, ModelError
 
 LONGEST = 1 << 17
@@ -80,21 +81,42 @@ PRESETS: Mapping[str, Preset] = {
 }
 
 
+def check_preset(settings: Settings, device: torch.device) -> None:
+    """See that there is such a preset, and room for its weights, before anything is made.
+
+    Where they do not fit, the system would end this process or another one.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if settings.preset is None:
+        return
+    preset = PRESETS.get(settings.preset)
+    if preset is None:
+        raise ConfigError(
+            f"There is no preset {settings.preset!r}: take one of {', '.join(PRESETS)}."
+        )
+    auto: Any = AutoModelForCausalLM
+    with torch.device("meta"), no_init_weights():
+        shape = auto.from_config(preset.config(), dtype=_dtype(settings))
+    shape.tie_weights()
+    need = sum(one.numel() * one.element_size() for one in shape.parameters())
+    free = available(device)
+    if free is not None and need > free:
+        raise ConfigError(
+            f"The weights of {settings.preset} would take {need / 2**30:.3g} GiB, and "
+            f"{free / 2**30:.3g} GiB are free: take a smaller preset, or another machine."
+        )
+
+
 def make_model(settings: Settings, device: torch.device) -> Any:
     """Return the model to be measured, in eval mode.
 
     Raises:
-        ConfigError: there is no such preset.
         ModelError: the model cannot be loaded.
     """
     if settings.preset is not None:
-        preset = PRESETS.get(settings.preset)
-        if preset is None:
-            raise ConfigError(
-                f"There is no preset {settings.preset!r}: take one of {', '.join(PRESETS)}."
-            )
-        dtype = DTYPES.get(settings.dtype, torch.bfloat16)
-        return random_model(preset.config(), dtype, device)
+        return random_model(PRESETS[settings.preset].config(), _dtype(settings), device)
     auto: Any = AutoModelForCausalLM
     try:
         model = auto.from_pretrained(settings.model, dtype=DTYPES.get(settings.dtype, "auto"))
@@ -102,6 +124,10 @@ def make_model(settings: Settings, device: torch.device) -> Any:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         raise ModelError(f"The model {settings.model!r} cannot be loaded ({reason}).") from error
     return model.to(device).eval()
+
+
+def _dtype(settings: Settings) -> torch.dtype:
+    return DTYPES.get(settings.dtype, torch.bfloat16)
 
 
 def random_model(config: Any, dtype: torch.dtype, device: torch.device) -> Any:

@@ -143,7 +143,7 @@ def _noise(cell: Cell) -> str:
     return (
         f"Too noisy with {count(cell.workers)} at context {short(cell.context)}: a single "
         f"sequence took {single.low:.3g} to {single.high:.3g} ms (the middle half of the rounds), "
-        f"a spread of {single.spread:.0%} of the median, where {NOISY:.0%} is the most: close what "
+        f"a spread of {single.spread:.1%} of the median, where {NOISY:.0%} is the most: close what "
         "else runs and measure again."
     )
 

@@ -16,7 +16,7 @@ from hogwild_agents.bench.floors import Products, measure_bandwidth, weights_rea
 from hogwild_agents.bench.machine import facts, threads
 from hogwild_agents.bench.memory import peak_above, peak_of_process
 from hogwild_agents.bench.prefill import Prefill, measure_prefill
-from hogwild_agents.bench.presets import make_model, twin
+from hogwild_agents.bench.presets import check_preset, make_model, twin
 from hogwild_agents.bench.report import (
     BATCH,
     CONCATENATING,
@@ -60,11 +60,12 @@ def bench(settings: Settings, say: Say, keep: Keep) -> Report:
         keep: given what is known so far after each cell, for a run that is cut short.
 
     Raises:
-        ConfigError: there is no such preset or device, or a context is too long for the model.
+        ConfigError: there is no such preset or device, or no room for the preset, or a context is too long for the model.
         ModelError: the model cannot be loaded, or is not supported.
     """
     device = find_device(settings.device)
     with threads(settings.threads):
+        check_preset(settings, device)
         say(f"Making {settings.preset or settings.model} ...")
         model = make_model(settings, device)
         plain = twin(model)

@@ -19,6 +19,7 @@ from hogwild_agents.bench.report import (
     count,
     short,
 )
+from hogwild_agents.bench.timing import NOISY
 
 Table = tuple[str, Sequence[str], Sequence[Sequence[str]]]
 """Title, heads, rows."""
@@ -46,20 +47,38 @@ def remarks(report: Report) -> list[str]:
     return found
 
 
+def noise(report: Report) -> list[str]:
+    """Return which figures cannot be trusted; of many cells in one sentence."""
+    noisy = [cell.times[SINGLE].spread for cell in report.cells if cell.noisy]
+    if len(noisy) < 3:
+        return report.noise
+    return [
+        f"Too noisy in {len(noisy)} of {len(report.cells)} cells: a single sequence varied by up "
+        f"to {max(noisy):.0%} of its median (the middle half of the rounds), where {NOISY:.0%} is "
+        "the most; --json tells which. Close what else runs and measure again."
+    ]
+
+
 def as_plain(report: Report) -> str:
     """Return the tables as plain text."""
     parts = [heading(report), ""]
-    for title, heads, rows in tables(report):
-        widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
-        parts.append(title)
-        parts += [
-            "  ".join(text.rjust(width) for text, width in zip(row, widths, strict=True))
-            for row in (heads, *rows)
-        ]
-        parts.append("")
-    parts += remarks(report)
-    parts += report.noise
-    return "\n".join(parts) + "\n"
+    for one in tables(report):
+        parts += [*_lines(one), ""]
+    return "\n".join([*parts, *remarks(report), *noise(report)]) + "\n"
+
+
+def _lines(table: Table) -> list[str]:
+    title, heads, rows = table
+    spaced = (
+        "  ".join(text.rjust(width) for text, width in zip(row, _widths(table), strict=True))
+        for row in (heads, *rows)
+    )
+    return [title, *spaced]
+
+
+def _widths(table: Table) -> list[int]:
+    _, heads, rows = table
+    return [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
 
 
 def show(report: Report) -> None:
@@ -75,7 +94,12 @@ def show(report: Report) -> None:
         print(as_plain(report), end="")
         return
     console.print(heading(report), markup=False, highlight=False, style="bold")
-    for title, heads, rows in tables(report):
+    for one in tables(report):
+        title, heads, rows = one
+        if sum(_widths(one)) + 3 * len(heads) + 1 > console.width:  # it would cut the numbers
+            text = "\n".join([*_lines(one), ""])
+            console.print(text, markup=False, highlight=False, soft_wrap=True)
+            continue
         drawn = RichTable(title=title, title_justify="left", title_style="bold")
         for head in heads:
             drawn.add_column(head, justify="right", no_wrap=True)
@@ -84,7 +108,7 @@ def show(report: Report) -> None:
         console.print(drawn)
     for text in remarks(report):
         console.print(text, markup=False, highlight=False, style="dim")
-    for text in report.noise:
+    for text in noise(report):
         console.print(text, markup=False, highlight=False, style="bold yellow")
 
 

@@ -18,7 +18,8 @@ def bench(
         typer.Option(
             metavar="NAME",
             help="The shape of a known model, with random weights: qwen2.5-0.5b (default), "
-            "qwen3-1.7b, qwen3-8b, qwen3-32b, qwq-32b, qwen3-30b-a3b, or tiny.",
+            "qwen3-1.7b, qwen3-8b, qwen3-32b, qwq-32b, qwen3-30b-a3b, or tiny, to try the "
+            "command out: its ticks are overhead alone.",
             rich_help_panel=MODEL,
         ),
     ] = None,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from hogwild_agents.bench import floors, run as module
+from hogwild_agents.bench import floors, presets, run as module
 from hogwild_agents.bench.__main__ import main
 from hogwild_agents.bench.report import (
     BATCH,
@@ -125,15 +125,20 @@ def test_a_benchmark_that_is_cut_short_leaves_its_file(
     ("arguments", "said"),
     [
         (["--preset", "qwen9"], "There is no preset 'qwen9'"),
+        (["--preset", "qwen3-8b", "--dtype", "fp32"], "weights of qwen3-8b would take 30.5 GiB"),
         (["--preset", "tiny", "--model", "x"], "a preset or a model"),
-        (["--context", "4m"], "--context is '4m'"),
+        (["--context", "4m"], "--context cannot be '4m'"),
         (["--device", "abacus"], "no device 'abacus'"),
         (["--preset", "tiny", "--context", "200k", "--workers", "1"], "the model's context has"),
     ],
 )
 def test_what_cannot_be_measured_is_told_in_a_sentence(
-    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+    arguments: list[str],
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(presets, "available", lambda device: 2**33)
     assert call(["bench", *arguments]) == 2
     (line,) = [
         line for line in capsys.readouterr().err.splitlines() if line.startswith("hogwild: ")

@@ -7,7 +7,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from hogwild_agents.bench.floors import Products, weights_read
-from hogwild_agents.bench.presets import PRESETS, make_model, random_model, twin
+from hogwild_agents.bench.presets import PRESETS, check_preset, make_model, random_model, twin
 from hogwild_agents.bench.settings import Settings
 from hogwild_agents.errors import ConfigError, ModelError
 from tests.bench.rig import CPU
@@ -75,7 +75,7 @@ def test_a_saved_model_is_loaded_by_its_path(tmp_path: object) -> None:
 
 def test_what_cannot_be_made_is_told_in_a_sentence() -> None:
     with pytest.raises(ConfigError, match=r"no preset 'qwen9': take one of qwen2\.5-0\.5b, "):
-        make_model(Settings(preset="qwen9"), CPU)
+        check_preset(Settings(preset="qwen9"), CPU)
     with pytest.raises(ModelError, match=r"The model '\./nowhere' cannot be loaded \("):
         make_model(Settings(preset=None, model="./nowhere"), CPU)
 

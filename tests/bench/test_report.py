@@ -112,6 +112,14 @@ def test_one_thread_is_no_plural() -> None:
         assert words in heading(report(cell(), machine=machine))
 
 
+def test_many_noisy_cells_are_one_sentence() -> None:
+    noisy = {SINGLE: timing(80, 100, 140)}
+    made = report(cell(), *(cell(workers=number, times=noisy) for number in (2, 4, 8)))
+    assert len(json.loads(as_json(made))["noise"]) == 3
+    (said,) = [line for line in as_plain(made).splitlines() if "noisy" in line]
+    assert said.startswith("Too noisy in 3 of 4 cells: ")
+
+
 def test_plain_text_has_no_line_that_a_terminal_breaks() -> None:
     lines = as_plain(report(cell(), cell(workers=16, context=32768))).splitlines()
     numbers = [line for line in lines if re.match(r" *(\d+k|context) ", line)]
@@ -119,15 +127,16 @@ def test_plain_text_has_no_line_that_a_terminal_breaks() -> None:
     assert max(map(len, numbers)) <= 110
 
 
-def test_a_terminal_gets_the_same_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
-    console = Console(force_terminal=True, width=160, record=True, file=io.StringIO())
+@pytest.mark.parametrize("width", [160, 60])
+def test_a_terminal_gets_the_same_numbers(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    console = Console(force_terminal=True, width=width, record=True, file=io.StringIO())
     monkeypatch.setattr("rich.console.Console", lambda: console)
     noisy = report(cell(), cell(workers=4, times={SINGLE: timing(80, 100, 140)}))
     table.show(noisy)
     text = console.export_text()
     for _, heads, rows in tables(noisy):
         for row in (heads, *rows):
-            assert re.search(r"[│┃ ]+".join(map(re.escape, row)), text), row
+            assert re.search(r"[│┃\s]+".join(map(re.escape, row)), text), row
     assert "Too noisy with 4 workers" in text
 
 

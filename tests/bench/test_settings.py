@@ -33,7 +33,10 @@ def test_what_is_no_list_of_numbers_is_refused(text: str) -> None:
         ({"rounds": 0}, "--rounds cannot be 0: it should be at least 1"),
         ({"ticks": 0}, "--ticks cannot be 0"),
         ({"threads": 0}, "--threads cannot be 0"),
-        ({"workers": (1, 16), "contexts": (31,)}, "--context cannot be 31: it should be at least 32"),
+        (
+            {"workers": (1, 16), "contexts": (31,)},
+            "--context cannot be 31: it should be at least 32",
+        ),
         ({"dtype": "int8"}, "no dtype 'int8'"),
         ({"plot": Path("plot.png")}, "an SVG, not 'plot.png'"),
         ({"json": Path("no/such/file.json")}, "no folder 'no/such'"),

@@ -76,4 +76,4 @@ def test_a_noisy_machine_is_told_with_the_figures() -> None:
     (said,) = report(quiet, noisy).noise
     assert said.startswith("Too noisy with 4 workers at context 1k: ")
     assert "90 to 120 ms" in said
-    assert "a spread of 30% of the median, where 10% is the most" in said
+    assert "a spread of 30.0% of the median, where 10% is the most" in said
