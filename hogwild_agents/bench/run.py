@@ -60,7 +60,8 @@ def bench(settings: Settings, say: Say, keep: Keep) -> Report:
         keep: given what is known so far after each cell, for a run that is cut short.
 
     Raises:
-        ConfigError: there is no such preset or device, or no room for the preset, or a context is too long for the model.
+        ConfigError: there is no such preset or device, or no room for the preset, or a context is
+            too long for the model.
         ModelError: the model cannot be loaded, or is not supported.
     """
     device = find_device(settings.device)

@@ -289,7 +289,7 @@ def _replay(
 def _eval(
     problems: opt.Problems = None,
     file: opt.ProblemFile = None,
-    seeds: opt.Seeds = "0",
+    seeds: opt.Seeds = None,
     workers: opt.Teams = "1,2,3,4",
     layout: opt.Layouts = None,
     no_isolated: opt.NoIsolated = False,
@@ -319,7 +319,9 @@ def _eval(
         "dtype": dtype,
         "threads": threads,
     }
-    base = RunConfig(budget=EVAL_BUDGET) if config is None else RunConfig.load(config)
+    base = RunConfig() if config is None else RunConfig.load(config)
+    if "budget" not in base.model_fields_set:
+        base = base.override({"budget": EVAL_BUDGET})
     settings = base.override(_only_given(given))
     for name in layout or ():
         settings.override({"layout": name})  # raises if there is none
@@ -329,9 +331,9 @@ def _eval(
     plan = evaluate.Plan(
         problems=problems,
         file=file,
-        seeds=evaluate.parse_numbers(seeds, "--seeds", least=0),
+        seeds=evaluate.parse_numbers(seeds or str(settings.seed), "--seeds", least=0),
         teams=evaluate.parse_numbers(workers, "--workers", least=1),
-        layouts=tuple(dict.fromkeys(layout or ["combined"])),
+        layouts=tuple(dict.fromkeys(layout or [settings.layout])),
         isolated=not no_isolated,
         concurrency=concurrency,
     )

@@ -1,14 +1,32 @@
-"""Columns: names with a text beside each, for people on a terminal and for programs in a pipe."""
+"""Columns: tables, and names with a text beside each, on a terminal and in a pipe."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["print_columns"]
+__all__ = ["print_columns", "print_table"]
+
+WIDE = 10_000
+"""More columns than any table has."""
+
+
+def print_table(console: Console, table: Table) -> None:
+    """Print a table of which no number is ever cut.
+
+    On a terminal that is too narrow, its lines are longer than the terminal's. Elsewhere nothing is
+    wrapped. No line ends in blanks.
+    """
+    everything = console.options.update(max_width=WIDE)
+    least, most = Measurement.get(console, everything, table)
+    table.width = min(most, max(console.width, least)) if console.is_terminal else most
+    with console.capture() as capture:
+        console.print(table, crop=False)
+    print("\n".join(line.rstrip() for line in capture.get().splitlines()))
 
 
 def print_columns(rows: Iterable[tuple[str, str]], *, style: str) -> None:

@@ -26,6 +26,7 @@ from rich.table import Table
 
 from hogwild_agents.checkpoint import find_here
 from hogwild_agents.cli.build import build_team, check_policies, check_prompt, loaded
+from hogwild_agents.cli.columns import print_table
 from hogwild_agents.cli.run import INTERRUPTED
 from hogwild_agents.config import RunConfig
 from hogwild_agents.errors import ConfigError, HogwildError, ProblemError, RunError
@@ -154,8 +155,11 @@ def evaluate(config: RunConfig, plan: Plan, *, as_json: bool) -> int:
         print(json.dumps({**known, "seconds": seconds, "arms": [asdict(one) for one in scores]}))
     else:
         console = Console(highlight=False)
-        console.print(_table(scores))
+        if scores:
+            print_table(console, _table(scores))
         console.print(_caption(config, plan, len(outcomes), seconds), style="bright_black")
+        if not whole:
+            console.print("Interrupted: this is what was measured until then.")
     return 0 if whole else INTERRUPTED
 
 
@@ -315,16 +319,20 @@ def _score(arm: Arm, runs: Sequence[Outcome], base: dict[tuple[int, str], int]) 
 
 def _table(scores: Iterable[Score]) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for name in ("Team", "Accuracy", "Ticks", "Ratio to one"):
-        table.add_column(name, no_wrap=True)
-    for one in scores:
-        alone = one.workers == 1
-        table.add_row(
+    rows = [
+        (
             f"{one.layout} × {one.workers}",
             one.accuracy.scaled(100).show(1, " %"),
             one.ticks.show(1),
-            "" if one.ratio is None else "1" if alone else one.ratio.show(2),
+            "" if one.ratio is None else "1" if one.workers == 1 else one.ratio.show(2),
         )
+        for one in scores
+    ]
+    heads = ("Team", "Accuracy", "Ticks", "Ratio to one")
+    for head, *texts in zip(heads, *rows, strict=True):
+        table.add_column(head, no_wrap=True, min_width=max(map(len, texts)))
+    for row in rows:
+        table.add_row(*row)
     return table
 
 

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from hogwild_agents.cli.build import build_policies, check_policies, check_prompt, loaded
+from hogwild_agents.cli.columns import print_table
 from hogwild_agents.cli.run import INTERRUPTED
 from hogwild_agents.config import RunConfig
 from hogwild_agents.errors import ConfigError, HogwildError, RunError
@@ -24,7 +25,7 @@ from hogwild_agents.experiment.plan import Plan
 from hogwild_agents.experiment.plot import as_svg
 from hogwild_agents.experiment.report import Report, make_report
 from hogwild_agents.experiment.store import Outcome, Store
-from hogwild_agents.experiment.table import as_csv, as_json, as_markdown, as_text
+from hogwild_agents.experiment.table import as_csv, as_json, as_markdown, as_tables, caption
 from hogwild_agents.experiment.tasks import Scorer, problems_of, scorer_of
 
 if TYPE_CHECKING:
@@ -232,7 +233,10 @@ def _tell(report: Report, folder: Path, form: str) -> None:
         print(FORMATS[form](report), end="")
         return
     console = Console(highlight=False)
-    console.print(as_text(report))
+    for table in as_tables(report):
+        print_table(console, table)
+        console.print()
+    console.print(caption(report), style="bright_black", markup=False)
     console.print(f"\nWritten to {folder}: {STORE}, {', '.join(WRITERS)}", style="bright_black")
 
 

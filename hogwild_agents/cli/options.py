@@ -73,8 +73,8 @@ Policy = Annotated[
     list[str] | None,
     _option(
         TEAM,
-        "A policy (see hogwild policies); once for each. Default: redundancy-check, stop-on-answer "
-        "and finisher. Your own are given as module:Class.",
+        "A policy (see hogwild policies); once for each. Where none is named: redundancy-check, "
+        "stop-on-answer and finisher. Your own are given as module:Class.",
         "NAME",
     ),
 ]
@@ -226,12 +226,18 @@ ProblemFile = Annotated[
     ),
 ]
 Seeds = Annotated[
-    str, _option(None, "Each draws its own problems and seeds its own runs.", "N,N...", "--seeds")
+    str | None,
+    _option(
+        None,
+        "Each draws its own problems and seeds its own runs. Default: the config's, or 0.",
+        "N,N...",
+        "--seeds",
+    ),
 ]
 Teams = Annotated[str, _option(None, "The sizes of the teams.", "N,N...", "--workers", "-n")]
 Layouts = Annotated[
     list[str] | None,
-    _option(None, "A layout; once for each. Default: combined.", "NAME", "--layout"),
+    _option(None, "A layout; once for each. Default: the config's, or combined.", "NAME", "--layout"),
 ]
 NoIsolated = Annotated[
     bool,

@@ -8,7 +8,6 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
-from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -16,7 +15,7 @@ from hogwild_agents.experiment.plan import AXES
 from hogwild_agents.experiment.report import MEASURES, Comparison, Line, Measure, Report
 from hogwild_agents.experiment.statistics import Estimate
 
-__all__ = ["as_csv", "as_json", "as_markdown", "as_text", "caption", "show"]
+__all__ = ["as_csv", "as_json", "as_markdown", "as_tables", "caption", "show"]
 
 _METHOD = (
     "In brackets 95 % intervals over the problems: Wilson's for right answers, Student's for the "
@@ -29,6 +28,10 @@ _PAIRED = (
 )
 
 
+FOLDED, LEAST = ("Cell", "Reasons"), 16
+"""Columns whose texts are wrapped, and how narrow they may become."""
+
+
 @dataclass(frozen=True)
 class _Sheet:
     """One small table: a title, a heading, and rows."""
@@ -38,9 +41,8 @@ class _Sheet:
     rows: Sequence[Sequence[str]]
 
 
-def as_text(report: Report) -> RenderableType:
-    """Return the report for a terminal."""
-    parts: list[RenderableType] = []
+def as_tables(report: Report) -> Iterator[Table]:
+    """Yield the report's tables for a terminal."""
     for sheet in _sheets(report):
         table = Table(
             title=sheet.title,
@@ -50,12 +52,13 @@ def as_text(report: Report) -> RenderableType:
             padding=(0, 2, 0, 0),
             header_style="bright_black",
         )
-        for column in sheet.head:
-            table.add_column(column, overflow="fold", no_wrap=column not in ("Cell", "Reasons"))
+        for head, *texts in zip(sheet.head, *sheet.rows, strict=True):
+            width, folded = max(map(len, (head, *texts))), head in FOLDED
+            least = min(width, LEAST) if folded else width
+            table.add_column(head, overflow="fold", no_wrap=not folded, min_width=least)
         for row in sheet.rows:
             table.add_row(*map(Text, row))
-        parts += [table, Text()]
-    return Group(*parts, Text(caption(report), "bright_black"))
+        yield table
 
 
 def as_markdown(report: Report) -> str:
@@ -94,11 +97,15 @@ def caption(report: Report) -> str:
         done += f" of {report.planned:,}"
     problems = max((line.problems for line in report.lines), default=0)
     seeds = ", ".join(map(str, report.seeds))
-    sentences = [f"{done} runs of {report.model} on {problems:,} problems; seeds {seeds}.", _METHOD]
+    sentences = [
+        f"{done} runs of {report.model} on {problems:,} problem{'' if problems == 1 else 's'}; "
+        f"seeds {seeds}.",
+        _METHOD,
+    ]
     if report.baseline:
         sentences.append(_PAIRED.format(baseline=report.baseline))
     if report.seeds_alike:
-        sentences.append("No run depends on its seed, so more seeds say nothing more.")
+        sentences.append("No run depended on its seed.")
     return " ".join(sentences)
 
 

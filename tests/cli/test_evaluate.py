@@ -83,6 +83,44 @@ def test_bundled_model_from_end_to_end(capsys: pytest.CaptureFixture[str]) -> No
         assert arm["accuracy"]["value"] == 0
 
 
+@pytest.mark.parametrize(
+    ("file", "options", "expected"),
+    [
+        ("layout = 'isolated'\nseed = 3\nbudget = 4", "", ("isolated", [3], 4)),
+        ("layout = 'isolated'\nseed = 3\nbudget = 4", "--budget 2", ("isolated", [3], 2)),
+        ("layout = 'isolated'", "--layout interleaved --seeds 1", ("interleaved", [1], 512)),
+        ("workers = ['Zoe']\nproblem = 'x'\nsave = 'run.jsonl'", "", ("combined", [0], 512)),
+    ],
+)
+def test_what_a_config_says_counts_unless_an_option_says_otherwise(
+    file: str,
+    options: str,
+    expected: tuple[str, list[int], int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("team.toml").write_text(file)
+    arguments = "eval --config team.toml --problems 1 --workers 2 --no-isolated --json"
+    assert call([*arguments.split(), *options.split()]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["arms"][0]["layout"], found["seeds"], found["budget"]) == expected
+    assert not Path("run.jsonl").exists()
+
+
+@pytest.mark.parametrize("width", ["30", "200"])
+def test_no_number_of_the_table_is_cut(
+    width: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", width)
+    assert call("eval --problems 2 --workers 1,2 --no-isolated --budget 3".split()) == 0
+    rows = [line for line in capsys.readouterr().out.splitlines() if "×" in line]
+    assert len(rows) == 2
+    assert all(row.startswith("combined × ") for row in rows)
+    assert all("0.0 % [0.0, 65.8]  3.0 [3.0, 3.0]  1" in row for row in rows)
+
+
 def test_problems_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "problems.jsonl"
     path.write_text('{"problem": "Tasks: a) 1 + 1 + 1 b) 2 + 2 + 2", "answer": "3, 6"}\n' * 2)

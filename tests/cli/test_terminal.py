@@ -88,6 +88,15 @@ def test_second_ctrl_c_is_immediate(tmp_path: Path) -> None:
     assert terminal.is_given_back
 
 
+def test_an_evaluation_that_is_broken_off_says_so(tmp_path: Path) -> None:
+    with Terminal("eval", "--problems", "500", cwd=tmp_path) as terminal:
+        terminal.read_until(rb"combined .* [1-9]\d*/2500")
+        terminal.press_ctrl_c()
+        assert terminal.finish() == 130
+    assert "Interrupted: this is what was measured until then." in terminal.text
+    assert terminal.is_given_back
+
+
 def test_ctrl_c_while_loading(tmp_path: Path) -> None:
     with Terminal(*ENDLESS, cwd=tmp_path) as terminal:
         terminal.read_until(rb"Loading")

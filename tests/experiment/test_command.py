@@ -111,7 +111,7 @@ def test_it_grows_and_is_not_mixed_with_another(
     assert call(["experiment", str(plan), "--out", "there"]) == 0
     both = stored(Path("there"))
     assert (len(first), len(both), both[:4]) == (4, 12, first)
-    assert "No run depends on its seed" in " ".join(capsys.readouterr().out.split())
+    assert "No run depended on its seed." in " ".join(capsys.readouterr().out.split())
     plan.write_text(short.replace("terms = [2, 2]", "terms = [2, 3]"))
     assert call(["experiment", str(plan), "--out", "there"]) == 2
     assert "whose task.terms is [2, 2] and not [2, 3]: name another" in capsys.readouterr().err

@@ -13,10 +13,11 @@ import pytest
 from hypothesis import given, strategies as st
 from rich.console import Console
 
+from hogwild_agents.cli.columns import print_table
 from hogwild_agents.experiment.cells import cells_of
 from hogwild_agents.experiment.plot import as_svg
 from hogwild_agents.experiment.report import Report, make_report
-from hogwild_agents.experiment.table import as_csv, as_json, as_markdown, as_text
+from hogwild_agents.experiment.table import as_csv, as_json, as_markdown, as_tables
 from hogwild_agents.svg import ticks_of
 from tests.experiment.plans import POLICIES, outcomes, plan
 
@@ -66,14 +67,35 @@ def test_markdown_rows_have_as_many_cells_as_their_head(report: Report) -> None:
     assert "-11.0 [-" in text
 
 
-def test_terminal_shows_names_as_they_are(report: Report) -> None:
-    console = Console(width=100, file=io.StringIO(), color_system=None)
-    with console.capture() as capture:
-        console.print(as_text(report))
-    shown = capture.get()
+def test_terminal_shows_names_as_they_are(
+    report: Report, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = printed(report, Console(width=100, force_terminal=True, color_system=None), capsys)
     assert "[bold]<&  50.0 [" in shown
     assert max(map(len, shown.splitlines())) <= 100
     assert "answer 4" in shown
+
+
+def printed(report: Report, console: Console, capsys: pytest.CaptureFixture[str]) -> str:
+    """Return what a console shows of the tables."""
+    for table in as_tables(report):
+        print_table(console, table)
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("width", [20, 60, 80])
+@pytest.mark.parametrize("terminal", [True, False])
+def test_no_number_is_cut_where_there_is_little_room(
+    width: int, terminal: bool, report: Report, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = printed(report, Console(width=width, force_terminal=terminal), capsys)
+    rows = [line for line in as_markdown(report).splitlines() if line.startswith("| [bold]")]
+    assert rows
+    for row in rows:
+        for text in row.strip("| ").split(" | ")[1:]:
+            assert text in shown
+    assert "…" not in shown
+    assert not any(line.endswith(" ") for line in shown.splitlines())
 
 
 def test_without_a_baseline_there_are_no_differences(report: Report) -> None:
