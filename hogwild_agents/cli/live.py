@@ -8,6 +8,7 @@ from typing import Self
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 
+from hogwild_agents.cli.echo import Echo
 from hogwild_agents.cli.frame import Frame, Title, grid
 from hogwild_agents.cli.record import Record
 from hogwild_agents.cli.view import closing
@@ -41,9 +42,11 @@ class LiveView:
         self._live = Live(
             get_renderable=self._render, console=console, screen=True, auto_refresh=False
         )
+        self._echo = Echo()
         self._changed = True
 
     def __enter__(self) -> Self:
+        self._echo.stop()
         self._live.start(refresh=True)
         return self
 
@@ -64,6 +67,7 @@ class LiveView:
     def close(self) -> None:
         """Give the terminal back at once. Doing it again changes nothing."""
         self._live.stop()
+        self._echo.give_back()
 
     def handle(self, event: Event) -> None:
         """Take note of an event; what it changes is shown by the next :meth:`refresh`."""

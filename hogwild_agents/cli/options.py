@@ -237,7 +237,9 @@ Seeds = Annotated[
 Teams = Annotated[str, _option(None, "The sizes of the teams.", "N,N...", "--workers", "-n")]
 Layouts = Annotated[
     list[str] | None,
-    _option(None, "A layout; once for each. Default: the config's, or combined.", "NAME", "--layout"),
+    _option(
+        None, "A layout; once for each. Default: the config's, or combined.", "NAME", "--layout"
+    ),
 ]
 NoIsolated = Annotated[
     bool,

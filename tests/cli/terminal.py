@@ -76,6 +76,11 @@ class Terminal:
         screen = self.written.count(ENTER) == self.written.count(LEAVE)
         return screen and self.written.rfind(SHOW_CURSOR) > self.written.rfind(HIDE_CURSOR)
 
+    @property
+    def echoes(self) -> bool:
+        """Whether it shows what is typed."""
+        return bool(termios.tcgetattr(self._master)[3] & termios.ECHO)
+
     def resize(self, width: int, height: int) -> None:
         """Give the terminal another size."""
         size = struct.pack("HHHH", height, width, 0, 0)

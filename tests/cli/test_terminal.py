@@ -55,8 +55,9 @@ def test_ctrl_c_ends_in_order(tmp_path: Path) -> None:
         terminal.read_until(THINKING)
         terminal.press_ctrl_c()
         assert terminal.finish() == 130
-    after = terminal.written.partition(LEAVE)[2]
+    live, _, after = terminal.written.partition(LEAVE)
     assert terminal.is_given_back
+    assert b"^C" not in live, "it would shift the frame by a line"
     assert "Interrupted" in after.decode()
     assert "Transcript: run.jsonl" in after.decode()
     assert "Traceback" not in terminal.text
@@ -64,6 +65,16 @@ def test_ctrl_c_ends_in_order(tmp_path: Path) -> None:
     assert result is not None
     assert result.reason == "interrupted"
     assert result.texts["Alice"].startswith("**Alice [1]:** a)")
+
+
+def test_keys_are_shown_again_afterwards(tmp_path: Path) -> None:
+    with Terminal(*ENDLESS, cwd=tmp_path) as terminal:
+        assert terminal.echoes
+        terminal.read_until(THINKING)
+        assert not terminal.echoes
+        terminal.press_ctrl_c()
+        assert terminal.finish() == 130
+        assert terminal.echoes
 
 
 def test_second_ctrl_c_is_immediate(tmp_path: Path) -> None:
