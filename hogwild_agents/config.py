@@ -28,6 +28,22 @@ __all__ = ["LayoutName", "RunConfig", "WorkerConfig"]
 
 LayoutName = Literal["combined", "contiguous", "interleaved", "isolated"]
 
+_WORDS = {
+    "Input should": "it should",
+    "greater than or equal to": "at least",
+    "less than or equal to": "at most",
+    ", unable to parse string as an integer": "",
+    ", unable to parse string as a number": "",
+    ", unable to interpret input": "",
+    "a valid integer": "a whole number",
+    "a valid number": "a number",
+    "a valid boolean": "true or false",
+    "a valid tuple": "a list",
+    "a valid dictionary": "a table",
+    "a valid string": "a text",
+}
+"""What pydantic says of values, and what we say."""
+
 Name = Annotated[str, Field(min_length=1)]
 Count = Annotated[int, Field(ge=1)]
 
@@ -115,7 +131,9 @@ class RunConfig(BaseModel):
     @field_validator("workers", mode="before")
     @classmethod
     def _workers(cls, value: object) -> object:
-        if isinstance(value, Sequence) and not isinstance(value, str):
+        if isinstance(value, str):
+            raise ValueError(f"workers is the string {value!r}: give a number, or a list of names.")
+        if isinstance(value, Sequence):
             return tuple({"name": item} if isinstance(item, str) else item for item in value)
         return value
 
@@ -206,14 +224,19 @@ def _sentence(config: type[BaseModel], error: ValidationError, source: str | Non
 
 def in_words(complaint: Mapping[str, Any]) -> str:
     """Return what pydantic says of a value, to stand behind a colon."""
-    words = str(complaint["msg"]).replace("Input should", "it should", 1)
-    words = words.replace("greater than or equal to", "at least")
-    words = words.replace("less than or equal to", "at most")
+    words = plain(str(complaint["msg"]))
     if complaint["type"] == "literal_error":
         names = re.findall(r"'([^']+)'", complaint["ctx"]["expected"])
         near = nearest(str(complaint["input"]), names)
         words = f"{near} {words[:1].upper()}{words[1:]}" if near else words
     return words
+
+
+def plain(message: str) -> str:
+    """Return pydantic's words for a value in ours."""
+    for theirs, ours in _WORDS.items():
+        message = message.replace(theirs, ours)
+    return message
 
 
 def _place(source: str | None) -> str:

@@ -79,12 +79,22 @@ def call(arguments: list[str]) -> int:
 
 def _invoke(arguments: list[str]) -> int:
     """Run the command without typer's own answers to Ctrl-C and to a pipe that nobody reads."""
-    command = typer.main.get_command(app)
+    command: Any = typer.main.get_command(app)
+    _say_nothing_of_types(command)
     try:
         with command.make_context("hogwild", list(arguments)) as context:
             return int(command.invoke(context) or 0)
     except typer.Exit as end:
         return end.exit_code
+
+
+def _say_nothing_of_types(command: Any) -> None:
+    """Keep typer from calling --help a <bool>: it takes no value."""
+    option = command.get_help_option(command.context_class(command))
+    if option is not None:
+        option.metavar = opt.FLAG
+    for one in getattr(command, "commands", {}).values():
+        _say_nothing_of_types(one)
 
 
 def _unwritten(error: Exception) -> OSError | None:
@@ -114,7 +124,12 @@ def _fail(sentence: str) -> int:
 def _usage_error(error: Any, message: str) -> str:
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "hogwild"
-    return f"{message.rstrip('.')}: see `{path} --help`."
+    where = f"`{path} --help`."
+    if message.endswith("?"):
+        return f"{message} See {where}"
+    from hogwild_agents.config import plain
+
+    return f"{plain(message).rstrip('.')}: see {where}"
 
 
 def _version(asked: bool) -> None:

@@ -185,8 +185,9 @@ def _read(path: Path) -> list[Task]:
     try:
         rows = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
         raise ProblemError(
-            f"The problems in {str(path)!r} cannot be read ({error}): name a file of JSON lines."
+            f"The problems in {str(path)!r} cannot be read ({reason}): name a file of JSON lines."
         ) from error
     tasks = []
     for number, row in enumerate(rows, 1):

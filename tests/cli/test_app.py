@@ -27,10 +27,11 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     ("arguments", "sentence"),
     [
         (["nope"], "No such command 'nope': see `hogwild --help`."),
+        (["mode"], "No such command 'mode'. Did you mean 'model'? See `hogwild --help`."),
         (["run", "--nope"], "No such option: --nope"),
         (["run", "a", "b"], "Got unexpected extra argument"),
         (["run", "--budget", "0", "x"], "--budget cannot be 0: it should be at least 1."),
-        (["run", "--budget", "many", "x"], "Invalid value for '--budget': "),
+        (["run", "--budget", "many", "x"], "Invalid value for '--budget': it should be a whole "),
         (["run", "--workers", "0", "x"], "--workers cannot be 0: it should be at least 1."),
         (["run", "--seed", "-1", "x"], "--seed cannot be -1: it should be at least 0."),
         (["run", "--temperature", "-1", "x"], "--temperature cannot be -1.0: "),
@@ -83,7 +84,7 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["eval", "--layout", "mesh"], "--layout cannot be 'mesh': it should be 'combined'"),
         (["eval", "--model", "./no-such-folder"], "There is no model folder './no-such-folder'"),
         (["eval", "--model", "Qwen/Qwen3-8B"], "There are no problems for 'Qwen/Qwen3-8B'"),
-        (["eval", "--file", "no.jsonl"], "The problems in 'no.jsonl' cannot be read"),
+        (["eval", "--file", "no.jsonl"], "The problems in 'no.jsonl' cannot be read (No such f"),
     ],
 )
 def test_what_cannot_be_done(
@@ -157,6 +158,12 @@ def test_no_arguments_show_the_help(capsys: pytest.CaptureFixture[str]) -> None:
     captured = capsys.readouterr()
     assert "Usage: hogwild" in captured.out
     assert captured.err == ""
+
+
+@pytest.mark.parametrize("command", ["", "run", "replay", "model check", "bench"])
+def test_help_is_a_flag(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call([*command.split(), "--help"]) == 0
+    assert "bool" not in capsys.readouterr().out
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -67,8 +67,14 @@ def test_layouts_are_those_of_the_package() -> None:
         ("budgt = 5", "'budgt' is no option in the config {path}: did you mean 'budget'?"),
         ("zzz = 5", "'zzz' is no option in the config {path}: use problem, model, "),
         ("budget = 0", "budget cannot be 0 in the config {path}: it should be at least 1."),
-        ("budget = '5 ticks'", "budget cannot be '5 ticks' in the config {path}: it should be"),
+        (
+            "budget = '5 ticks'",
+            "budget cannot be '5 ticks' in the config {path}: it should be a whole number.",
+        ),
         ("top_p = 1.5", "top_p cannot be 1.5 in the config {path}: it should be at most 1."),
+        ("workers = 'Al'", "workers is the string 'Al': give a number, or a list of names."),
+        ("policies = 'x'", "policies cannot be 'x' in the config {path}: it should be a list."),
+        ("kernels = 'x'", "kernels cannot be 'x' in the config {path}: it should be true or false"),
         ("workers = []", "The list of workers is empty: name at least one."),
         (
             "workers = ['Al', 'Al']",
