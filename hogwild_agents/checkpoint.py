@@ -12,7 +12,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -119,9 +119,13 @@ class Checkpoint:
             return known | {"local_files_only": True}
         return known | {"revision": self.revision, "local_files_only": self.cached}
 
-    def error(self, what: str, error: BaseException) -> ModelError:
-        """Return one sentence for whatever transformers raised."""
+    def error(self, what: str, error: BaseException, options: Iterable[str] = ()) -> ModelError:
+        """Return one sentence for whatever transformers raised, told these options."""
         where, advice = repr(self.where), "fetch or save the model again"
+        if isinstance(error, ImportError):
+            advice = "install that"
+        elif options:
+            advice = f"look at {' and '.join(options)}, or {advice}"
         if self.cached:
             where, advice = f"{where} (in the cache of Hugging Face)", OFFLINE_ADVICE
         elif self.folder is None:
@@ -133,9 +137,15 @@ def find_checkpoint(name: str | os.PathLike[str], revision: str | None) -> Check
     """Return where a model is, by its name, folder or id; the hub is asked for an id.
 
     Raises:
-        ModelError: it is nowhere, or the hub cannot be asked.
+        ModelError: it is nowhere, or the hub cannot be asked, or a revision is asked for of what
+            is here.
     """
     found = find_here(name)
+    if found is not None and revision is not None:
+        raise ModelError(
+            f"The model {found.name!r} is on this machine, and has no revision {revision!r}: leave "
+            "that out, or give a Hugging Face id."
+        )
     if found is not None:
         return found
     given = os.fspath(name)

@@ -363,6 +363,8 @@ def _layout(given: object) -> Layout:
 
 
 def _policies(given: Iterable[Policy]) -> tuple[Policy, ...]:
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise ConfigError(f"policies is {given!r}: give a list of policies.")
     policies = tuple(given)
     for policy in policies:
         if not isinstance(policy, Policy):

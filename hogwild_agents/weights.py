@@ -81,6 +81,7 @@ def read_weights(
         _check_weight_files(checkpoint.folder)
     wanted = quantization_config(quantization, dtype)
     packed = bool(wanted or checkpoint.gguf or quantization_of(config))
+    told = ["quantization"] * bool(wanted) + ["model_options"] * bool(options)
     options = _placing(options or {}, device, packed)
     given = {"dtype": dtype, "quantization_config": wanted, **options}
     try:
@@ -89,7 +90,7 @@ def read_weights(
     except torch.OutOfMemoryError as error:
         raise _too_large(checkpoint, device) from error
     except Exception as error:
-        raise checkpoint.error("The weights", error) from error
+        raise checkpoint.error("The weights", error, told) from error
     _check_complete(checkpoint, info)
     if packed and dtype != "auto" and getattr(model, "hf_quantizer", None) is None:
         _cast(model, dtype)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from inspect import iscoroutinefunction
+from inspect import iscoroutinefunction, isfunction, unwrap
 from typing import TYPE_CHECKING, Any, Self
 
 from hogwild_agents.engine import Sampled, SamplingParams
@@ -62,6 +62,17 @@ class Worker:
         ConfigError: the name is no text, empty, or has a line break; the problem is empty; sees or
             seen_by is a single string.
     """
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Check the script.
+
+        Raises:
+            ConfigError: it is not async.
+        """
+        super().__init_subclass__(**options)
+        script = vars(cls).get("run")
+        if isfunction(script) and not iscoroutinefunction(unwrap(script)):
+            raise ConfigError(f"{cls.__name__}.run is not async: define it with `async def`.")
 
     def __init__(
         self,

@@ -218,8 +218,15 @@ def _imported(name: str) -> Policy:
     module, _, attribute = name.partition(":")
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())  # as `python -m` has it
+    if module.endswith(".py"):
+        raise ConfigError(
+            f"The policy {name!r} names a file: give the module in it, {Path(module).stem}:"
+            f"{attribute}, from the folder where it lies."
+        )
     try:
         policy = getattr(import_module(module), attribute)()
+    except ConfigError as error:  # it says what to do
+        raise ConfigError(f"The policy {name!r} cannot be made: {error}") from error
     except Exception as error:  # a user's module may raise anything
         raise ConfigError(
             f"The policy {name!r} cannot be made ({type(error).__name__}: {error}): give "

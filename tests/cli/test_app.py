@@ -46,6 +46,15 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["run", "--policy", "nope", "x"], "There is no policy 'nope': `hogwild policies` lists"),
         (["run", "--policy", "Finishr", "x"], "There is no policy 'Finishr': did you mean 'finish"),
         (["run", "--policy", "no_such_module:X", "x"], "The policy 'no_such_module:X' cannot be"),
+        (
+            ["run", "--policy", "./mine.py:X", "x"],
+            "The policy './mine.py:X' names a file: give the ",
+        ),
+        (["run", "--revision", "v2", "x"], "The model 'bundled' is on this machine, and has no "),
+        (
+            ["run", "--model-option", "zzz=1", "x"],
+            "The weights of ",
+        ),
         (["run", "--no-policies", "--policy", "finisher", "x"], "--policy and --no-policies "),
         (["run", "--no-policies", "--check-every", "9", "x"], "check_every is 9, but the policy "),
         (["run", "--quiet", "--json", "x"], "--quiet and --json exclude each other: "),

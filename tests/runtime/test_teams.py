@@ -25,6 +25,7 @@ from hogwild_agents.layouts import (
 )
 from hogwild_agents.limits import Limits
 from hogwild_agents.models import load_model
+from hogwild_agents.policies import StopOnAnswer
 from hogwild_agents.prompt import Prompt
 from hogwild_agents.team import DEFAULT_LIMITS, Team
 from hogwild_agents.worker import Worker
@@ -84,6 +85,8 @@ def test_a_problem_that_is_no_text_is_refused() -> None:
         ({"layout": Combined}, "no layout <class"),
         ({"layout": 3}, "no layout 3"),
         ({"policies": ["finisher"]}, "'finisher' is no policy"),
+        ({"policies": "finisher"}, "policies is 'finisher': give a list of policies."),
+        ({"policies": StopOnAnswer()}, "policies is .*: give a list of policies."),
         ({"prompt": "no_such_prompt"}, "no_such_prompt"),
         ({"workers": 0}, "at least one worker"),
         ({"workers": 2.5}, "workers is 2.5: give a number, or a list"),

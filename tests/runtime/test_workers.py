@@ -557,3 +557,11 @@ async def test_who_speaks_at_the_start_opens_the_first_steps() -> None:
     check_feeds(record)
     for name, text in record.result.texts.items():
         assert text.startswith(f"**{name} [1]:** I am {name}. ")
+
+
+def test_a_script_that_is_not_async_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"^Hasty\.run is not async: define it with `async def`"):
+
+        class Hasty(Worker):
+            def run(self) -> None:  # type: ignore[override]
+                pass
