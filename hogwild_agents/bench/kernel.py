@@ -283,7 +283,7 @@ def _tuning(device: torch.device) -> Tuning:
     if device.type == "cpu" and os.environ.get("TRITON_INTERPRET") == "1":
         return INTERPRETED
     found = tuning_of(Scene(Case(), device).pool.shapes[0])
-    if found is None:
+    if found is None or found.kernel != INTERPRETED.kernel:  # on a CPU there is another one
         raise ConfigError(
             f"The kernel does not run on {device_name(device)}: it needs triton, and a GPU of "
             "compute capability 8.0 or more, or TRITON_INTERPRET=1 with --device cpu --tiny."
