@@ -47,13 +47,13 @@ async def main() -> None:
             tasks = (f"{'abc'[i]}) {x} + {y} + {z}" for i, (x, y, z) in enumerate(sums))
             result = await team.solve(f"Tasks: {' '.join(tasks)}", answer_type=list[int])
             caught += result.parsed == [sum(terms) for terms in sums]
-        print(f"slips in the {place} place, {len(checks)} checkers: {caught} of 10 caught")
+        print(f"slips in the {place} place, checkers: {len(checks)}, caught: {caught} of 10")
         caught = 0
 
 
 anyio.run(main)
 
 # It prints:
-# slips in the last place, 0 checkers: 10 of 10 caught
-# slips in the first place, 0 checkers: 0 of 10 caught
-# slips in the first place, 1 checkers: 10 of 10 caught
+# slips in the last place, checkers: 0, caught: 10 of 10
+# slips in the first place, checkers: 0, caught: 0 of 10
+# slips in the first place, checkers: 1, caught: 10 of 10
