@@ -82,8 +82,10 @@ class CacheCoordinator:
     a tick, the next one is computed with the tokens just sampled, as though everybody simply went
     on. If all do, it is kept, and sampled from; if anybody hands in something else, or a view has
     changed, or a block is freed, truncated, forked or moved, it is taken back, and the tick is run
-    as it was handed in. So a wrong guess costs one forward (:meth:`statistics` counts them). None
-    is made where a feed :attr:`breaks <TickFeed.breaks>`, and fewer and fewer while they are wrong.
+    as it was handed in. (A call of the engine that does so waits for the forward under way, and
+    with it the event loop; :meth:`release` does not.) So a wrong guess costs one forward, which
+    :meth:`statistics` counts. None is made after a token with which a feed ``breaks``, and fewer
+    and fewer while they are wrong.
 
     Args:
         engine: what computes the ticks.
@@ -92,9 +94,10 @@ class CacheCoordinator:
             has submitted. With patience, a run is no longer reproducible.
         prefill_chunk: the most tokens of one feed in one tick, so that a long prompt doesn't stall
             those who think; ``None`` cuts nothing.
-        ahead: compute the next tick ahead. This pays where policies or event handlers wait for
-            something, or compute for long, while the model has a device of its own. On a CPU
-            that both share, the forward and the policies slow each other down.
+        ahead: compute the next tick ahead. It pays where policies or event handlers wait for
+            something, or where they compute while the model has a device of its own. On a CPU
+            where the forward takes all cores and nobody waits, it costs a little. It is off
+            everywhere, since it was not measured on a GPU.
 
     Attributes:
         engine: what computes the ticks.
@@ -304,9 +307,10 @@ class CacheCoordinator:
 
     def _guess(self, group: TaskGroup) -> None:
         """Begin with the next tick, if nobody but the seats about to be woken takes part in it."""
+        if not self._ahead or self._thinking:
+            return
         waiting = [seat._request for seat in self._seats if seat._request]
-        taken = [part.request for part in self._parts]
-        if self._ahead and not self._thinking and waiting == taken:
+        if waiting == [part.request for part in self._parts]:
             self._guesses.begin(self._parts, group, self._free_released)
 
     async def _wake(self) -> None:

@@ -10,7 +10,7 @@ The low-level face of the package, for those who bring their own scheduler::
         Feed(bob, [prompt, alice, bob], bob_ids),
     ])
 
-An engine is synchronous. Calls from several threads wait for each other.
+An engine is synchronous. Calls that change its cache wait for each other, from whatever threads.
 """
 
 from __future__ import annotations
