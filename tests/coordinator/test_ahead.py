@@ -101,6 +101,7 @@ class Play:
             return result
 
         with seat:
+            await submit()  # so that the first turns come in order
             pending: list[int] = [3, 4]
             for turn in [*turns, Turn("go on", 0)]:
                 try:
