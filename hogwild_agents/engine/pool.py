@@ -132,6 +132,11 @@ class Pool:
         """Tokens that still fit into the budget; ``None`` without a budget."""
         return None if self.max_tokens is None else self.max_tokens - self.used
 
+    @property
+    def spare(self) -> int:
+        """Free slots of the memory that is there already."""
+        return sum(slab.size for slab in self.slabs) - self.used
+
     def extend(self, runs: list[Run], count: int) -> None:
         """Append ``count`` slots to ``runs``, in place where the next slots are free.
 
@@ -190,10 +195,10 @@ class Pool:
             raise RuntimeError(f"The pool counts {self.used} used slots, blocks own {owned}.")
 
     def _grow_slabs(self, count: int) -> None:
-        total = sum(slab.size for slab in self.slabs)
-        missing = count - (total - self.used)
+        missing = count - self.spare
         if missing <= 0:
             return
+        total = sum(slab.size for slab in self.slabs)
         size = max(missing, total or first_slab(self.shapes))
         if self.max_tokens is not None:
             size = min(size, self.max_tokens - total)
