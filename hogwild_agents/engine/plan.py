@@ -298,10 +298,8 @@ def _schedule(
     """Lay out the tick for the kernel."""
     slots = slots_of(_fresh(feeds), pool.slabs)
     reaches = dict.fromkeys(adapter.layers[index].reach for index in layers)
-    parts = {
-        reach: parts_of((own_readers(packed, reach), readers(packed, reach)), pool.slabs)
-        for reach in reaches
-    }
+    ways = (own_readers, readers) if packed.several else (readers,)
+    parts = {reach: parts_of([way(packed, reach) for way in ways], pool.slabs) for reach in reaches}
     return lay_out(layers, adapter, parts, slots, pool.slabs)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 
 import numpy as np
@@ -51,11 +52,10 @@ class Packed:
     feeds: Ints
     origins: Ints
 
-    @property
+    @cached_property
     def several(self) -> list[int]:
         """The feeds of several tokens, which attend causally to each other."""
-        found: list[int] = np.flatnonzero(self.counts > 1).tolist()
-        return found
+        return [feed for feed, count in enumerate(self.counts.tolist()) if count > 1]
 
     def tokens(self, feed: int) -> tuple[int, int]:
         """Return which tokens are a feed's, as (first, last + 1)."""
@@ -144,7 +144,7 @@ def readers(packed: Packed, reach: Reach) -> Readers:
 
 
 def own_readers(packed: Packed, reach: Reach) -> Readers:
-    """Return who reads the new tokens of its own feed, each up to itself, if these are several."""
+    """Return who reads the new tokens of its own feed, each up to itself; some are several."""
     lowest = reach.lowests(packed.view_positions)
     stretches: list[Range] = []
     counts: list[int] = []
@@ -159,8 +159,7 @@ def own_readers(packed: Packed, reach: Reach) -> Readers:
         stretches.append((block, cut, high))
         counts.append(count)
         rows.append(np.stack([tokens, np.zeros_like(tokens), firsts, lasts], 1))
-    joined = np.concatenate(rows) if rows else np.empty((0, 4), np.int64)
-    return Readers(stretches, ints(counts), joined)
+    return Readers(stretches, ints(counts), np.concatenate(rows))
 
 
 def _parts(packed: Packed) -> tuple[Ints, Ints]:

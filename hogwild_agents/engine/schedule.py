@@ -124,10 +124,9 @@ class Parts:
     rows: Ints
 
 
-def parts_of(readers: Iterable[Readers], slabs: Sequence[Slab]) -> Parts:
+def parts_of(reading: Sequence[Readers], slabs: Sequence[Slab]) -> Parts:
     """Return what is read: one part for each piece of memory in which a stretch lies."""
     numbers = {id(slab): number for number, slab in enumerate(slabs)}
-    reading = [who for who in readers if who.stretches]
     stretches: list[int] = []
     places: list[tuple[int, ...]] = []  # slab's number and size, entries, by how much slots differ
     for number, (block, low, high) in enumerate(chain(*(who.stretches for who in reading))):
@@ -138,7 +137,7 @@ def parts_of(readers: Iterable[Readers], slabs: Sequence[Slab]) -> Parts:
             low = end
     found = np.array(places)
     counts = np.concatenate([who.counts for who in reading])
-    rows = np.concatenate([who.rows for who in reading])
+    rows = np.concatenate([who.rows for who in reading])  # a copy, changed below
     if len(places) > len(counts):  # each row reads all the pieces of its stretch, as far as it sees
         firsts, counts = (ends(counts) - counts)[stretches], counts[stretches]
         rows = rows[ranges(firsts, counts)]
@@ -313,29 +312,44 @@ def _deal(parts: Parts, tile: Tile) -> tuple[Ints, Ints]:
     part, row, count = _tiles(parts.counts, tile.rows)
     start = np.minimum.reduceat(parts.rows[:, 2], row)
     stop = np.maximum.reduceat(parts.rows[:, 3], row) + 1
-    # Items: a tile is cut where a program has its share, counted in grains.
+    program_ends = ints([0, len(row)])  # of a single one, whose items are the tiles
+    if tile.programs > 1:
+        of, start, stop, program_ends = _shared_out(start, stop, tile)
+        part, row, count = part[of], row[of], count[of]
+    items = np.zeros((len(row), 8), np.int64)
+    items[:, :2] = parts.slabs[part]
+    items[:, 2], items[:, 3] = start, stop
+    items[:, 4], items[:, 5] = row, count
+    items[:, 6] = ends(count) - count
+    return items, program_ends
+
+
+def _shared_out(starts: Ints, stops: Ints, tile: Tile) -> tuple[Ints, Ints, Ints, Ints]:
+    """Cut tiles where a program has its share, counted in grains.
+
+    Returns:
+        of each item the tile, where it begins and where it ends; and each program's end.
+    """
     grain = tile.tuning.grain
-    grains = -(-(stop - start) // grain)
+    grains = -(-(stops - starts) // grain)
     begins, total = ends(grains) - grains, int(grains.sum())
     shares = np.arange(tile.programs + 1) * -(-total // tile.programs)
     edges = np.union1d(begins, shares[shares < total])
-    of = begins.searchsorted(edges, "right") - 1  # the tile of each item
-    items = np.zeros((len(edges), 8), np.int64)
-    items[:, :2] = parts.slabs[part[of]]
-    items[:, 2] = start[of] + (edges - begins[of]) * grain
-    items[:, 3] = stop[of]
-    np.minimum(items[:-1, 3], items[:-1, 2] + np.diff(edges) * grain, out=items[:-1, 3])
-    items[:, 4], items[:, 5] = row[of], count[of]
-    items[:, 6] = ends(items[:, 5]) - items[:, 5]
-    return items, edges.searchsorted(shares)
+    of = begins.searchsorted(edges, "right") - 1
+    lows, highs = starts[of] + (edges - begins[of]) * grain, stops[of]
+    np.minimum(highs[:-1], lows[:-1] + np.diff(edges) * grain, out=highs[:-1])
+    return of, lows, highs, edges.searchsorted(shares)
 
 
 def _tiles(counts: Ints, most: int) -> tuple[Ints, Ints, Ints]:
     """Cut parts of so many rows into tiles; return of each the part, the first row, how many."""
+    firsts = ends(counts) - counts
+    if counts.max() <= most:
+        return np.arange(len(counts)), firsts, counts
     many = -(-counts // most)
     part = np.repeat(np.arange(len(counts)), many)
     place = ranges(np.zeros_like(many), many) * most  # in the part
-    return part, (ends(counts) - counts)[part] + place, np.minimum(most, counts[part] - place)
+    return part, firsts[part] + place, np.minimum(most, counts[part] - place)
 
 
 class _Sections:
