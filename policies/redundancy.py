@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Sequence
-from functools import cached_property
 from typing import Literal, TypeAlias, get_args
 
 from hogwild_agents import (
@@ -78,17 +77,12 @@ class RedundancyCheck(Policy):
         self._threshold = threshold
         self._text = Prompt.load(prompt).render()
         self._question = Prompt.load(probe_prompt).render()
-        self._seed = seed
+        self._lots = random.Random(seed)
         self._drawn: str | None = None
         self._pooled = 0
         self._checked: dict[str, int] = {}
         self._asked: set[str] = set()
         self._redundant: set[str] = set()
-
-    @cached_property
-    def _lots(self) -> random.Random:
-        """What lots are drawn from; made on first use, since copying one takes long."""
-        return random.Random(self._seed)
 
     async def on_step_ended(self, event: StepEnded) -> Say | None:
         """Speak to the worker, if it is time, or if it has said yes to a probe."""
