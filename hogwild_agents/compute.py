@@ -10,7 +10,7 @@ from traceback import clear_frames
 from typing import TYPE_CHECKING
 
 from hogwild_agents.engine import Engine, Feed, ViewEntry, sample
-from hogwild_agents.engine.plan import entry_block, entry_range
+from hogwild_agents.engine.feed import entry_block, entry_range
 from hogwild_agents.errors import TickError
 from hogwild_agents.seat import Fork, Forked
 from hogwild_agents.tick import Part, live

@@ -11,7 +11,15 @@ seats that a tick has served, the next one is woken only when the one before has
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    Awaitable,
+    Callable,
+    Iterable,
+    Sequence,
+    Sized,
+)
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -40,6 +48,7 @@ from hogwild_agents.seat import (
 )
 from hogwild_agents.statistics import Meter, Statistics
 from hogwild_agents.tick import Part, close, fit
+from hogwild_agents.turns import ready_queue
 
 __all__ = [
     "CacheCoordinator",
@@ -132,6 +141,7 @@ class CacheCoordinator:
         self._meter = Meter()
         self._bell = anyio.Event()  # rung when a seat has changed; the loop hangs up a new one
         self._changes = 0  # how often it was rung
+        self._ready: Sized | None = None  # who is about to run, if the event loop tells
         self._thread = anyio.CapacityLimiter(1)
         self._ahead = ahead
         self._guesses = Guesses(engine, self._thread)
@@ -228,6 +238,7 @@ class CacheCoordinator:
 
     async def _run(self) -> None:
         """Run ticks until cancelled."""
+        self._ready = ready_queue()
         try:
             async with anyio.create_task_group() as guessing:
                 while True:
@@ -340,11 +351,14 @@ class CacheCoordinator:
         """Let act whoever was set off by the seats that changed last, and whom they set off.
 
         A seat that lets another one go on (a parked one, a cancelled one) and then submits would
-        otherwise race with it for the next turn.
+        otherwise race with it for the next turn. That is over as soon as nobody is about to run;
+        where the event loop does not tell, after some turns without a change.
         """
         quiet, seen = 0, self._changes
         for _ in range(_MOST_TURNS):
             await checkpoint()
+            if self._ready is not None and not self._ready:
+                return
             quiet, seen = (quiet + 1, seen) if seen == self._changes else (0, self._changes)
             if quiet == _QUIET_TURNS:
                 return

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hogwild_agents.engine.adapter import Adapter
 from hogwild_agents.engine.block import CacheBlock
-from hogwild_agents.engine.plan import Feed
+from hogwild_agents.engine.feed import Feed
 from hogwild_agents.engine.pool import LayerShape, Pool, Run, pieces
 from hogwild_agents.engine.rope import Angles, Rope, to_device
 from hogwild_agents.errors import CacheFullError, ConfigError, FeedError
@@ -57,8 +57,8 @@ class Cache:
             FeedError: one belongs to another engine.
         """
         for block in blocks:
-            block._require_alive()
             if id(block) not in self.blocks:
+                block._require_alive()
                 raise FeedError(f"{block!r} belongs to another engine: use this engine's blocks.")
 
     @property

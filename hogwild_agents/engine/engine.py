@@ -31,8 +31,9 @@ from hogwild_agents.engine.block import CacheBlock
 from hogwild_agents.engine.cache import Cache
 from hogwild_agents.engine.checks import check_feeds, check_tick
 from hogwild_agents.engine.context import find_context
+from hogwild_agents.engine.feed import Feed
 from hogwild_agents.engine.loan import Loan
-from hogwild_agents.engine.plan import Feed, build_plan
+from hogwild_agents.engine.plan import build_plan
 from hogwild_agents.engine.pool import LayerShape
 from hogwild_agents.engine.probe import Probe
 from hogwild_agents.engine.products import Products, find_layers

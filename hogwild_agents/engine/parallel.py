@@ -22,8 +22,8 @@ from torch import Tensor
 from hogwild_agents.engine.block import BlockSlice, CacheBlock, ViewEntry
 from hogwild_agents.engine.context import LongContextWarning
 from hogwild_agents.engine.engine import Engine
+from hogwild_agents.engine.feed import Feed
 from hogwild_agents.engine.link import Link, reason_of
-from hogwild_agents.engine.plan import Feed
 from hogwild_agents.engine.trial import Trial, alone
 from hogwild_agents.errors import ConfigError, ParallelError, TickError, UsageError
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from torch import Tensor
 
-from hogwild_agents.engine.plan import Feed
+from hogwild_agents.engine.feed import Feed
 
 if TYPE_CHECKING:
     from hogwild_agents.engine.engine import Engine

@@ -12,7 +12,7 @@ from hypothesis import given, settings, strategies as st
 
 from hogwild_agents.coordinator import CacheCoordinator, Commit, Fork, Move, Seat, TickResult
 from hogwild_agents.engine import CacheBlock, Sampler, SamplingParams
-from hogwild_agents.engine.plan import entry_block
+from hogwild_agents.engine.feed import entry_block
 from hogwild_agents.errors import CacheFullError, HogwildError, TickError
 from tests.coordinator.rig import (
     WARM,
