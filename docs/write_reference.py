@@ -70,7 +70,7 @@ GROUPS: Mapping[str, tuple[str, str]] = {
     "The engine": (
         "With examples: [the engine alone](engine.md).",
         "Engine Feed CacheBlock BlockSlice ViewEntry SamplingParams Sampler Sampled sample "
-        "ParallelEngine",
+        "engine.Trial ParallelEngine",
     ),
     "The transcript": (
         "With the format of the file: [the transcript](transcript.md).",

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import islice
 from operator import index
 from traceback import clear_frames
 from typing import TYPE_CHECKING
 
-from hogwild_agents.engine import Engine, ViewEntry, sample
-from hogwild_agents.engine.plan import entry_block, entry_range
+from hogwild_agents.engine import Engine, Feed, ViewEntry, sample
+from hogwild_agents.engine.feed import entry_block, entry_range
 from hogwild_agents.errors import TickError
 from hogwild_agents.seat import Fork, Forked
 from hogwild_agents.tick import Part, live
@@ -21,16 +21,27 @@ if TYPE_CHECKING:
 __all__ = ["compute"]
 
 
-def compute(parts: Sequence[Part], engine: Engine, tick: int) -> None:
+def compute(
+    parts: Sequence[Part],
+    engine: Engine,
+    forward: Callable[[Sequence[Feed]], Tensor],
+    tick: int,
+) -> None:
     """Run one forward over the parts that have not failed, score, sample, and make moves and forks.
 
     Changes the engine's blocks, the samplers' random states, and the parts. Raises nothing: an
     error is put into the parts that it concerns.
+
+    Args:
+        parts: of the tick.
+        engine: makes the moves and forks.
+        forward: the engine's, or one that does the same.
+        tick: the number that it will have.
     """
     feeding = [part for part in live(parts) if part.feeds]
     if feeding:
         try:
-            logits = engine.forward([feed for part in feeding for feed in part.feeds])
+            logits = forward([feed for part in feeding for feed in part.feeds])
         except Exception as cause:
             _fail_all(feeding, tick, cause)
         else:

@@ -11,7 +11,15 @@ seats that a tick has served, the next one is woken only when the one before has
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    Awaitable,
+    Callable,
+    Iterable,
+    Sequence,
+    Sized,
+)
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -24,6 +32,7 @@ from hogwild_agents.common import Common
 from hogwild_agents.compute import compute
 from hogwild_agents.engine import CacheBlock, Engine
 from hogwild_agents.errors import ClosedError, ConfigError, UsageError
+from hogwild_agents.guesses import Guesses
 from hogwild_agents.log import get_logger
 from hogwild_agents.mapping import Mapping
 from hogwild_agents.seat import (
@@ -39,6 +48,7 @@ from hogwild_agents.seat import (
 )
 from hogwild_agents.statistics import Meter, Statistics
 from hogwild_agents.tick import Part, close, fit
+from hogwild_agents.turns import ready_queue
 
 __all__ = [
     "CacheCoordinator",
@@ -77,6 +87,15 @@ class CacheCoordinator:
     :meth:`release`; truncate, fork or move them yourself only where no tick can be under way: in
     an ``on_commit``, or, without patience, between the waking of a seat and its next submit.
 
+    Computing ahead changes nothing but when a forward is run: while the seats and policies work on
+    a tick, the next one is computed with the tokens just sampled, as though everybody simply went
+    on. If all do, it is kept, and sampled from; if anybody hands in something else, or a view has
+    changed, or a block is freed, truncated, forked or moved, it is taken back, and the tick is run
+    as it was handed in. (A call of the engine that does so waits for the forward under way, and
+    with it the event loop; :meth:`release` does not.) So a wrong guess costs one forward, which
+    :meth:`statistics` counts. None is made after a token with which a feed ``breaks``, and fewer
+    and fewer while they are wrong.
+
     Args:
         engine: what computes the ticks.
         patience: how many seconds a tick waits for a seat that owes a feed, counted from when it
@@ -84,6 +103,10 @@ class CacheCoordinator:
             has submitted. With patience, a run is no longer reproducible.
         prefill_chunk: the most tokens of one feed in one tick, so that a long prompt doesn't stall
             those who think; ``None`` cuts nothing.
+        ahead: compute the next tick ahead. It pays where policies or event handlers wait for
+            something, or where they compute while the model has a device of its own. On a CPU
+            where the forward takes all cores and nobody waits, it costs a little. It is off
+            everywhere, since it was not measured on a GPU.
 
     Attributes:
         engine: what computes the ticks.
@@ -99,6 +122,7 @@ class CacheCoordinator:
         *,
         patience: float | None = None,
         prefill_chunk: int | None = 512,
+        ahead: bool = False,
     ) -> None:
         if patience is not None and not patience > 0:
             raise ConfigError(
@@ -117,7 +141,10 @@ class CacheCoordinator:
         self._meter = Meter()
         self._bell = anyio.Event()  # rung when a seat has changed; the loop hangs up a new one
         self._changes = 0  # how often it was rung
+        self._ready: Sized | None = None  # who is about to run, if the event loop tells
         self._thread = anyio.CapacityLimiter(1)
+        self._ahead = ahead
+        self._guesses = Guesses(engine, self._thread)
         self._in_tick = False
         self._parts: Sequence[Part] = ()  # those whose seats have not been told the outcome yet
         self._released: list[CacheBlock] = []
@@ -203,21 +230,31 @@ class CacheCoordinator:
             seats=len(self._seats),
             parked=sum(seat._parked > 0 for seat in self._seats),
             thinking=tuple(seat.name for seat in self._seats if seat._thinks),
+            guessed=self._guesses.right,
+            misguessed=self._guesses.wrong,
         )
 
     # -- the tick loop
 
     async def _run(self) -> None:
         """Run ticks until cancelled."""
+        self._ready = ready_queue()
         try:
-            while True:
-                await self._gather()
-                closed_at = self._close_tick()
-                await self._compute()
-                self._commit(closed_at)
-                await self._wake()
+            async with anyio.create_task_group() as guessing:
+                while True:
+                    await self._gather()
+                    closed_at = self._close_tick()
+                    await self._compute()
+                    self._commit(closed_at)
+                    self._guess(guessing)
+                    await self._wake()
+        except BaseExceptionGroup as group:  # a bug of the loop: guesses raise nothing
+            if len(group.exceptions) == 1:
+                raise group.exceptions[0] from None
+            raise
         finally:
             self._in_tick = False
+            self._guesses.drop()
             for part in self._parts:
                 self._release(part.forked)
             self._free_released()
@@ -225,10 +262,13 @@ class CacheCoordinator:
 
     async def _gather(self) -> None:
         """Wait until some seat has a request, and no other one still owes its own."""
-        await self._settle()
-        while not any(seat._request for seat in self._seats):
-            await self._changed()
+        while True:
             await self._settle()
+            if await self._guesses.ended():  # others may have come meanwhile
+                continue
+            if any(seat._request for seat in self._seats):
+                return
+            await self._changed()
 
     def _close_tick(self) -> float:
         """Take the requests of all seats, as they are now, and fail those that cannot run.
@@ -251,7 +291,12 @@ class CacheCoordinator:
         if not any(part.feeds or part.request.then for part in self._parts):
             return
         await to_thread.run_sync(
-            compute, self._parts, self.engine, self._meter.ticks + 1, limiter=self._thread
+            compute,
+            self._parts,
+            self.engine,
+            self._guesses.forward,
+            self._meter.ticks + 1,
+            limiter=self._thread,
         )
 
     def _commit(self, closed_at: float) -> None:
@@ -262,7 +307,7 @@ class CacheCoordinator:
                 feeds=sum(len(part.feeds) for part in fed),
                 tokens=sum(part.size for part in fed),
                 sampled=sum(found is not None for part in fed for found in part.sampled),
-                seconds=anyio.current_time() - closed_at,
+                seconds=anyio.current_time() - closed_at + self._guesses.seconds,
             )
         for part in self._parts:
             part.request.ticks += 1
@@ -270,6 +315,14 @@ class CacheCoordinator:
             self._tell(part)
         self._in_tick = False
         self._free_released()
+
+    def _guess(self, group: TaskGroup) -> None:
+        """Begin with the next tick, if nobody but the seats about to be woken takes part in it."""
+        if not self._ahead or self._thinking:
+            return
+        waiting = [seat._request for seat in self._seats if seat._request]
+        if waiting == [part.request for part in self._parts]:
+            self._guesses.begin(self._parts, group, self._free_released)
 
     async def _wake(self) -> None:
         """Wake the seats whose requests are done, each when the one before has settled."""
@@ -298,11 +351,14 @@ class CacheCoordinator:
         """Let act whoever was set off by the seats that changed last, and whom they set off.
 
         A seat that lets another one go on (a parked one, a cancelled one) and then submits would
-        otherwise race with it for the next turn.
+        otherwise race with it for the next turn. That is over as soon as nobody is about to run;
+        where the event loop does not tell, after some turns without a change.
         """
         quiet, seen = 0, self._changes
         for _ in range(_MOST_TURNS):
             await checkpoint()
+            if self._ready is not None and not self._ready:
+                return
             quiet, seen = (quiet + 1, seen) if seen == self._changes else (0, self._changes)
             if quiet == _QUIET_TURNS:
                 return
@@ -360,7 +416,7 @@ class CacheCoordinator:
         self._free_released()
 
     def _free_released(self) -> None:
-        if not self._in_tick:
+        if not (self._in_tick or self._guesses.running):
             for block in self._released:
                 if block.alive:
                     self.engine.free(block)

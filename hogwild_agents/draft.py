@@ -243,7 +243,13 @@ class Draft:
             return self._layout.view(self._board, self.place, block)
 
         tokens = tuple([token for token, _ in pending])
-        return TickFeed(block=block, tokens=tokens, view=view, sampler=sampler)
+        return TickFeed(block=block, tokens=tokens, view=view, sampler=sampler, breaks=self._breaks)
+
+    def _breaks(self, token: int) -> bool:
+        """Whether a step, a turn or a call may end with a token that was sampled just now."""
+        if token in self._model._controls:
+            return True
+        return ("\n" if self._scanner.ready else "\n\n") in self._model._text_of(token)
 
     def _write(self, tokens: Sequence[int], source: Source) -> Piece:
         text = rest = self._stream.push(tokens)

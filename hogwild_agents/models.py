@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -23,8 +23,15 @@ from hogwild_agents.checkpoint import (
 from hogwild_agents.quantization import Quantization
 from hogwild_agents.rope_scaling import RopeScaling, parse_rope_scaling
 from hogwild_agents.shards import split_options
-from hogwild_agents.spelling import Control, Speller, check_tokenizer
-from hogwild_agents.text import TextStream, anchor, banned_while_reasoning, decode, token_texts
+from hogwild_agents.spelling import Control, Speller, check_tokenizer, control_tokens
+from hogwild_agents.text import (
+    TextStream,
+    anchor,
+    banned_while_reasoning,
+    decode,
+    decode_continuation,
+    token_texts,
+)
 from hogwild_agents.weights import check_options, read_weights
 
 if TYPE_CHECKING:
@@ -100,6 +107,15 @@ class LanguageModel:
             ids = getattr(config, "eos_token_id", None)
             found.update([ids] if isinstance(ids, int) else ids or ())
         return frozenset(found)
+
+    @cached_property
+    def _controls(self) -> frozenset[int]:
+        """The tokens that are no words: they end a turn, or belong to a format."""
+        return self.stop_ids.union(control_tokens(self.tokenizer).values())
+
+    @cached_property
+    def _text_of(self) -> Callable[[int], str]:
+        return lru_cache(maxsize=4096)(lambda token: decode_continuation(self.tokenizer, [token]))
 
     @cached_property
     def reasoning_bans(self) -> frozenset[int]:

@@ -49,6 +49,10 @@ class TickFeed:
         sampler: samples the token that follows; ``None`` samples nothing.
         scored: token ids whose log-probabilities after the last token are wanted: of the model
             itself, before any sampling parameter. No token is sampled for that, or drawn.
+        breaks: told the token that was sampled, whether the next feed is likely to be anything
+            else than that token alone (a step ends, a tool is called). Only a coordinator that
+            computes ``ahead`` asks, on the event loop; nothing but speed depends on it. ``None``
+            for never.
     """
 
     block: CacheBlock
@@ -56,6 +60,7 @@ class TickFeed:
     view: View
     sampler: Sampler | None = None
     scored: Sequence[int] = ()
+    breaks: Callable[[int], bool] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

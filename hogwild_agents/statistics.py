@@ -17,16 +17,19 @@ class Statistics:
         ticks: ticks committed; one that failed, or in which nobody fed anything, is not counted.
         tokens: tokens fed, prompts and forced text included.
         sampled: tokens sampled.
-        seconds: time spent in committed ticks, from closing one to its last move.
+        seconds: time spent in committed ticks, from closing one to its last move, and in the
+            forward of those that were computed ahead.
         batch_sizes: how many ticks had how many feeds.
         waiting_mean: how long a request waited for its tick to be closed, in seconds, on average:
-            the price of waiting for the others.
+            the price of waiting for the others, and for a forward that was begun ahead.
         waiting_max: the longest such wait.
         cache_used: tokens in the engine's cache.
         cache_budget: how many it may hold; ``None`` without a budget.
         seats: seats that have joined and not left.
         parked: how many of them are parked.
         thinking: the names of those that owe a feed: who holds up the next tick.
+        guessed: how many of the ticks were computed ahead, see :class:`CacheCoordinator`.
+        misguessed: how many forwards were computed ahead in vain.
     """
 
     ticks: int
@@ -41,6 +44,8 @@ class Statistics:
     seats: int
     parked: int
     thinking: tuple[str, ...]
+    guessed: int
+    misguessed: int
 
     @property
     def tokens_per_second(self) -> float:
@@ -94,6 +99,8 @@ class Meter:
         seats: int,
         parked: int,
         thinking: tuple[str, ...],
+        guessed: int,
+        misguessed: int,
     ) -> Statistics:
         """Return a snapshot; what the meter cannot know is handed in."""
         return Statistics(
@@ -109,4 +116,6 @@ class Meter:
             seats=seats,
             parked=parked,
             thinking=thinking,
+            guessed=guessed,
+            misguessed=misguessed,
         )

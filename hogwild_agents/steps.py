@@ -68,6 +68,11 @@ class StepScanner:
         self._ready = False  # the last line ended a sentence, outside of code and formulas
         self._end: int | None = None
 
+    @property
+    def ready(self) -> bool:
+        """Whether the step ends with the next newline, if that comes first."""
+        return self._ready and not self._line
+
     def push(self, text: str) -> int | None:
         """Append text; return where the step ends, counted from its beginning, or None.
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from operator import index
 
 from hogwild_agents.engine import CacheBlock, Engine, Feed, Sampled, Sampler, ViewEntry
-from hogwild_agents.engine.plan import entry_block, entry_range
+from hogwild_agents.engine.feed import entry_block, entry_range
 from hogwild_agents.errors import CacheFullError, ClosedError, ContextLengthError, FeedError
 from hogwild_agents.seat import Commit, Fork, Forked, Move, Request, TickFeed, TickResult, View
 

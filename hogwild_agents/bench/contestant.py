@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from hogwild_agents.engine import Engine, Feed, Sampler, SamplingParams, ViewEntry, sample
-from hogwild_agents.engine.plan import entry_block
+from hogwild_agents.engine.feed import entry_block
 
 GREEDY = SamplingParams(temperature=0.0)
 

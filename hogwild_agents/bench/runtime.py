@@ -30,7 +30,7 @@ from hogwild_agents.engine import (
     ViewEntry,
     sample,
 )
-from hogwild_agents.engine.plan import entry_block
+from hogwild_agents.engine.feed import entry_block
 
 SKIPPED = 3
 """Ticks of a run that are not counted: the team is just beginning."""

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from hogwild_agents.engine.adapter import Adapter, LayerAdapter
 from hogwild_agents.engine.attention import TickAttention
 from hogwild_agents.engine.block import CacheBlock
-from hogwild_agents.engine.plan import Feed, Plan, build_plan
+from hogwild_agents.engine.feed import Feed
+from hogwild_agents.engine.plan import Plan, build_plan
 from hogwild_agents.engine.pool import LayerShape, Pool, pieces
 from hogwild_agents.engine.reach import FULL, Reach
 from hogwild_agents.engine.rope import Pairing, Rope, Table

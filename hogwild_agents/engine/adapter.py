@@ -110,6 +110,14 @@ class Adapter:
         return tuple(dict.fromkeys(layer.reach for layer in self.layers))
 
     @cached_property
+    def alike(self) -> tuple[tuple[int, ...], ...]:
+        """The indices of layers of one reach, shape and number of heads, together."""
+        found: dict[tuple[Reach, LayerShape, int], list[int]] = {}
+        for index, layer in enumerate(self.layers):
+            found.setdefault((layer.reach, layer.shape, layer.heads), []).append(index)
+        return tuple(map(tuple, found.values()))
+
+    @cached_property
     def readings(self) -> tuple[tuple[Reach, Rope | None], ...]:
         """The different reaches with their different rotations."""
         return tuple(dict.fromkeys((layer.reach, layer.rope) for layer in self.layers))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hogwild_agents.engine.adapter import Adapter
 from hogwild_agents.engine.block import CacheBlock
-from hogwild_agents.engine.plan import Feed
+from hogwild_agents.engine.feed import Feed
 from hogwild_agents.engine.pool import LayerShape, Pool, Run, pieces
 from hogwild_agents.engine.rope import Angles, Rope, to_device
 from hogwild_agents.errors import CacheFullError, ConfigError, FeedError
@@ -45,6 +45,7 @@ class Cache:
     ) -> None:
         self.pool = Pool(adapter.shapes, _budget(adapter.shapes, max_tokens, max_bytes))
         self.blocks: dict[int, CacheBlock] = {}
+        self._reserved: Sequence[Feed] = ()
         self._layers = adapter.layers
         self._device = device
 
@@ -56,9 +57,14 @@ class Cache:
             FeedError: one belongs to another engine.
         """
         for block in blocks:
-            block._require_alive()
             if id(block) not in self.blocks:
+                block._require_alive()
                 raise FeedError(f"{block!r} belongs to another engine: use this engine's blocks.")
+
+    @property
+    def used(self) -> int:
+        """How many tokens all blocks hold, without what is only reserved."""
+        return self.pool.used - sum(len(feed.tokens) for feed in self._reserved)
 
     def check_integrity(self) -> None:
         """Check that the book-keeping is whole.
@@ -66,9 +72,10 @@ class Cache:
         Raises:
             RuntimeError: it is not; this is a bug of the engine.
         """
+        reserved = {id(feed.block): len(feed.tokens) for feed in self._reserved}
         for block in self.blocks.values():
             owned = sum(map(len, block._runs))
-            if owned != len(block):
+            if owned != len(block) + reserved.get(id(block), 0):
                 raise RuntimeError(f"{block!r} owns {owned} slots.")
         self.pool.check_integrity([block._runs for block in self.blocks.values()])
 
@@ -80,17 +87,20 @@ class Cache:
         Raises:
             CacheFullError: the budget has no room.
         """
+        self._reserved = feeds
         for feed in feeds:
             self.pool.extend(feed.block._runs, len(feed.tokens))
 
-    def withdraw(self, feeds: Sequence[Feed]) -> None:
+    def withdraw(self) -> None:
         """Give back what was reserved, as far as it was."""
-        for feed in feeds:
+        reserved, self._reserved = self._reserved, ()
+        for feed in reversed(reserved):
             self.pool.shrink(feed.block._runs, len(feed.block))
 
-    def commit(self, feeds: Sequence[Feed]) -> None:
-        """Let the blocks grow: their new keys and values are there."""
-        for feed in feeds:
+    def commit(self) -> None:
+        """Let the blocks grow by what was reserved: their new keys and values are there."""
+        reserved, self._reserved = self._reserved, ()
+        for feed in reserved:
             feed.block._tokens += feed.tokens
 
     # -- blocks
@@ -157,6 +167,7 @@ class Cache:
             block._alive = False
             block._runs = []
         self.blocks.clear()
+        self._reserved = ()
         self.pool = Pool(self.pool.shapes, self.pool.max_tokens)
 
     # -- keys and values

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from hogwild_agents.engine.block import BlockSlice, CacheBlock, ViewEntry
 from hogwild_agents.engine.cache import Cache
 from hogwild_agents.engine.context import Context
-from hogwild_agents.engine.plan import Feed, entry_block, entry_range
+from hogwild_agents.engine.feed import Feed, entry_range
 from hogwild_agents.errors import FeedError
 
 
@@ -49,13 +49,15 @@ def check_feeds(feeds: Sequence[Feed], cache: Cache, context: Context, vocabular
             )
         fresh[id(feed.block)] = len(feed.tokens)
     lengths: dict[ViewEntry, int] = {}  # feeds share most of what they see: each is checked once
+    sliced = False
     for feed in feeds:
         _check_tokens(feed, vocabulary)
         cache.require(feed.block)
         for entry in feed.view:
             if entry not in lengths:
                 lengths[entry] = _checked_length(entry, cache, fresh)
-        _check_end(feed)
+                sliced |= isinstance(entry, BlockSlice)
+        _check_end(feed, sliced)
     for feed in feeds:
         context.check(sum(map(lengths.__getitem__, feed.view)), feed.block)
 
@@ -73,7 +75,10 @@ def _check_tokens(feed: Feed, vocabulary: int) -> None:
 
 def _checked_length(entry: ViewEntry, cache: Cache, fresh: Mapping[int, int]) -> int:
     """Return how long a view's entry is when its block has gained what is ``fresh``, by its id."""
-    block = entry_block(entry)
+    if isinstance(entry, CacheBlock):
+        cache.require(entry)
+        return len(entry) + fresh.get(id(entry), 0)
+    block = entry.block
     cache.require(block)
     low, high = entry_range(entry, 0)
     if not 0 <= low <= high <= len(block):
@@ -81,26 +86,28 @@ def _checked_length(entry: ViewEntry, cache: Cache, fresh: Mapping[int, int]) ->
             f"A view names the entries {low} to {high} of {block!r}, which has not so many: slice "
             "it within its length."
         )
-    return high - low + (fresh.get(id(block), 0) if _open_end(entry) else 0)
+    return high - low + (fresh.get(id(block), 0) if entry.stop is None else 0)
 
 
-def _check_end(feed: Feed) -> None:
-    """Check that a view ends in the block that is written, and names the end of it once."""
+def _check_end(feed: Feed, sliced: bool) -> None:
+    """Check that a view ends in the block that is written, and names the end of it once.
+
+    Args:
+        feed: whose view.
+        sliced: whether there may be slices in it.
+    """
     *before, last = feed.view or (None,)
-    if last is None or entry_block(last) is not feed.block or not _open_end(last):
+    if last is not feed.block and not _is_end(last, feed.block):
         raise FeedError(
             f"The view of a feed ends in the block it writes, but this one for "
             f"{feed.block!r} ends in {last!r}: put the written block last."
         )
-    if feed.block in before or any(
-        entry.block is feed.block and entry.stop is None
-        for entry in before
-        if isinstance(entry, BlockSlice)
-    ):
+    if feed.block in before or (sliced and any(_is_end(entry, feed.block) for entry in before)):
         raise FeedError(
             f"{feed.block!r} is written and stands twice in its own view: name it once, at the end."
         )
 
 
-def _open_end(entry: ViewEntry) -> bool:
-    return isinstance(entry, CacheBlock) or entry.stop is None
+def _is_end(entry: ViewEntry | None, block: CacheBlock) -> bool:
+    """Whether a view's entry is a slice of a block that grows with it."""
+    return isinstance(entry, BlockSlice) and entry.block is block and entry.stop is None

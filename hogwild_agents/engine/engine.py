@@ -10,11 +10,12 @@ The low-level face of the package, for those who bring their own scheduler::
         Feed(bob, [prompt, alice, bob], bob_ids),
     ])
 
-An engine is synchronous and belongs to one thread at a time.
+An engine is synchronous. Calls that change its cache wait for each other, from whatever threads.
 """
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections.abc import Sequence
 from types import TracebackType
@@ -30,14 +31,23 @@ from hogwild_agents.engine.block import CacheBlock
 from hogwild_agents.engine.cache import Cache
 from hogwild_agents.engine.checks import check_feeds, check_tick
 from hogwild_agents.engine.context import find_context
+from hogwild_agents.engine.feed import Feed
 from hogwild_agents.engine.loan import Loan
-from hogwild_agents.engine.plan import Feed, build_plan
+from hogwild_agents.engine.plan import build_plan
 from hogwild_agents.engine.pool import LayerShape
 from hogwild_agents.engine.probe import Probe
 from hogwild_agents.engine.products import Products, find_layers
 from hogwild_agents.engine.refusals import refusal, unsupported_reason
 from hogwild_agents.engine.schedule import Tuning, tuning_of
-from hogwild_agents.errors import ClosedError, ConfigError, FeedError, LentModelError, TickError
+from hogwild_agents.engine.trial import Trial, alone
+from hogwild_agents.errors import (
+    CacheFullError,
+    ClosedError,
+    ConfigError,
+    FeedError,
+    LentModelError,
+    TickError,
+)
 
 
 class Engine:
@@ -91,6 +101,8 @@ class Engine:
             )
         self.model = model
         self._context = find_context(model, max_context)
+        self._lock = threading.RLock()
+        self._trial: Trial | None = None  # it has slots
         self._closed = False
         self._probe_error: float | None = None
         self._loan = Loan(model, self._context)
@@ -163,12 +175,13 @@ class Engine:
     @property
     def used_tokens(self) -> int:
         """How many tokens are cached now, over all blocks."""
-        return self._cache.pool.used
+        return self._cache.used
 
     @property
     def free_tokens(self) -> int | None:
         """How many more tokens the budget holds, or None without one."""
-        return self._cache.pool.free
+        budget = self.max_tokens
+        return None if budget is None else budget - self.used_tokens
 
     @property
     def bytes_per_token(self) -> int:
@@ -203,6 +216,7 @@ class Engine:
         self._require_open()
         return self._cache.block(name)
 
+    @alone
     def move(self, source: CacheBlock, target: CacheBlock) -> None:
         """Append all entries of source to target by one rotation of its keys, and empty source.
 
@@ -216,6 +230,7 @@ class Engine:
         self._check_move(source, target)
         self._cache.move(source, target)
 
+    @alone
     def truncate(self, block: CacheBlock, length: int) -> None:
         """Drop the entries of a block beyond the first ``length``.
 
@@ -225,11 +240,13 @@ class Engine:
         self._check_truncate(block, length)
         self._cache.truncate(block, length)
 
+    @alone
     def free(self, block: CacheBlock) -> None:
         """Give back the memory of a block; it cannot be used afterwards."""
         self._require_blocks(block)
         self._cache.free(block)
 
+    @alone
     def fork(self, block: CacheBlock, name: str = "") -> CacheBlock:
         """Return a new block with a copy of the entries, to be continued on its own.
 
@@ -241,6 +258,7 @@ class Engine:
 
     # -- ticks
 
+    @alone
     def forward(self, feeds: Sequence[Feed], *, logits: Literal["last", "all"] = "last") -> Tensor:
         """Run one tick: append every feed's tokens to its block, and return logits.
 
@@ -265,10 +283,40 @@ class Engine:
         try:
             result = self._run(feeds, keep_all=logits == "all")
         except BaseException:
-            self._cache.withdraw(feeds)
+            self._cache.withdraw()
             raise
-        self._cache.commit(feeds)
+        self._cache.commit()
         return result
+
+    @alone
+    def trial(self, feeds: Sequence[Feed]) -> Trial:
+        """Prepare a tick that may be run before it is known whether it is wanted::
+
+            trial = engine.trial([Feed(alice, [prompt, bob, alice], [token])])
+            trial.run()  # perhaps in another thread
+            logits = trial.keep()  # as of forward(); or trial.withdraw()
+
+        One tick at a time is on trial. It takes no new memory, so that what is taken back leaves
+        no trace.
+
+        Args:
+            feeds: at most one for each block.
+
+        Raises:
+            FeedError, ContextLengthError: see :meth:`forward`.
+            CacheFullError: the memory that is there has no room, or the budget has none.
+        """
+        feeds = tuple(feeds)
+        self._check_forward(feeds, "last")
+        size, spare = sum(len(feed.tokens) for feed in feeds), self._cache.pool.spare
+        if size > spare:
+            raise CacheFullError(
+                f"A trial of {size} tokens takes no new memory, and what is there has room for "
+                f"{spare}: run it by forward()."
+            )
+        self._cache.reserve(feeds)
+        self._trial = Trial(self, feeds)
+        return self._trial
 
     def check(self, *feeds: Feed) -> None:
         """Check feeds of one tick as :meth:`forward` does, but for the room that they need.
@@ -287,10 +335,12 @@ class Engine:
         Raises:
             RuntimeError: it is not; this is a bug of the engine.
         """
-        self._cache.check_integrity()
+        with self._lock:
+            self._cache.check_integrity()
 
     # -- the end
 
+    @alone
     def close(self) -> None:
         """Free all blocks and give the model back as it was. Doing it again changes nothing."""
         if self._closed:
@@ -321,6 +371,34 @@ class Engine:
 
     def _run(self, feeds: Sequence[Feed], *, keep_all: bool) -> Tensor:
         self._cache.reserve(feeds)
+        return self._logits(feeds, keep_all=keep_all)
+
+    def _run_trial(self, trial: Trial) -> None:
+        with self._lock:
+            if self._trial is not trial:
+                return
+            try:
+                trial._logits = self._logits(trial.feeds, keep_all=False)
+            except BaseException:
+                self._withdraw_trial(trial)
+                raise
+
+    def _keep_trial(self, trial: Trial) -> Tensor | None:
+        with self._lock:
+            if self._trial is not trial or trial._logits is None:
+                return None
+            self._trial = None
+            self._cache.commit()
+            return trial._logits
+
+    def _withdraw_trial(self, trial: Trial) -> None:
+        with self._lock:
+            if self._trial is trial:
+                self._trial = trial._logits = None
+                self._cache.withdraw()
+
+    def _logits(self, feeds: Sequence[Feed], *, keep_all: bool) -> Tensor:
+        """Compute the logits of feeds whose slots are reserved."""
         with torch.no_grad():
             plan = build_plan(feeds, self._adapter, self._cache.pool, self.device, self._tuning)
             logits = self._loan.forward(

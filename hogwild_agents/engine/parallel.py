@@ -22,8 +22,9 @@ from torch import Tensor
 from hogwild_agents.engine.block import BlockSlice, CacheBlock, ViewEntry
 from hogwild_agents.engine.context import LongContextWarning
 from hogwild_agents.engine.engine import Engine
+from hogwild_agents.engine.feed import Feed
 from hogwild_agents.engine.link import Link, reason_of
-from hogwild_agents.engine.plan import Feed
+from hogwild_agents.engine.trial import Trial, alone
 from hogwild_agents.errors import ConfigError, ParallelError, TickError, UsageError
 
 _OPEN = -1
@@ -39,6 +40,8 @@ class Order(IntEnum):
     TRUNCATE = 3
     FREE = 4
     FORK = 5
+    TRY = 6
+    KEEP = 7
 
 
 class ParallelEngine(Engine):
@@ -80,6 +83,7 @@ class ParallelEngine(Engine):
 
     # -- the leader
 
+    @alone
     def forward(self, feeds: Sequence[Feed], *, logits: Literal["last", "all"] = "last") -> Tensor:
         """See :meth:`Engine.forward`.
 
@@ -93,24 +97,43 @@ class ParallelEngine(Engine):
         ):
             return super().forward(feeds, logits=logits)
 
+    def _run_trial(self, trial: Trial) -> None:
+        with self._lock:
+            if not trial.pending:
+                return
+            tick = _write_tick(trial.feeds, False, self._number)
+            with self._together(lambda: [Order.TRY, *tick]):
+                super()._run_trial(trial)
+
+    def _keep_trial(self, trial: Trial) -> Tensor | None:
+        with self._lock:
+            if not trial.pending or trial._logits is None:
+                return None
+            with self._together(lambda: [Order.KEEP]):
+                return super()._keep_trial(trial)
+
+    @alone
     def move(self, source: CacheBlock, target: CacheBlock) -> None:
         """See :meth:`Engine.move`."""
         self._check_move(source, target)
         with self._together(lambda: [Order.MOVE, self._number(source), self._number(target)]):
             super().move(source, target)
 
+    @alone
     def truncate(self, block: CacheBlock, length: int) -> None:
         """See :meth:`Engine.truncate`."""
         self._check_truncate(block, length)
         with self._together(lambda: [Order.TRUNCATE, self._number(block), length]):
             super().truncate(block, length)
 
+    @alone
     def free(self, block: CacheBlock) -> None:
         """See :meth:`Engine.free`."""
         self._require_blocks(block)
         with self._together(lambda: [Order.FREE, self._number(block)]):
             super().free(block)
 
+    @alone
     def fork(self, block: CacheBlock, name: str = "") -> CacheBlock:
         """See :meth:`Engine.fork`."""
         self._check_fork(block)
@@ -120,6 +143,7 @@ class ParallelEngine(Engine):
         self._numbers[twin] = number
         return twin
 
+    @alone
     def close(self) -> None:
         """Close the engine; the leader ends the others' :meth:`follow` by it."""
         link, self._link = self._link, None
@@ -172,6 +196,11 @@ class ParallelEngine(Engine):
                 del blocks[rest[0]]
             elif order is Order.FORK:
                 blocks[rest[1]] = super().fork(block(rest[0]))
+            elif order is Order.TRY:
+                self.trial(_read_tick(rest, block)[0]).run()
+            elif order is Order.KEEP:
+                assert self._trial is not None, "what is to be kept was run before"
+                self._trial.keep()
         except TickError:
             return  # NaN, which the leader has found as well
         except Exception as error:

@@ -9,55 +9,27 @@ that see differently far have readings of their own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import repeat
-from operator import index
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from hogwild_agents.engine.adapter import Adapter, QueryScale
-from hogwild_agents.engine.block import BlockSlice, CacheBlock, ViewEntry
+from hogwild_agents.engine.columns import Ints, on_device
+from hogwild_agents.engine.feed import Feed
 from hogwild_agents.engine.pool import LayerShape, Pool, Slab, pieces
 from hogwild_agents.engine.reach import Reach
+from hogwild_agents.engine.readers import Packed, Readers, own_readers, pack, readers
 from hogwild_agents.engine.rope import Angles, Rope, to_device
 from hogwild_agents.engine.schedule import (
-    Part,
     Schedule,
     Tuning,
     lay_out,
     parts_of,
+    slots_of,
     tuning_of,
 )
-from hogwild_agents.errors import FeedError
-
-
-@dataclass(frozen=True, eq=False)
-class Feed:
-    """What one worker hands in for a tick.
-
-    Attributes:
-        block: the block that is written.
-        view: the blocks (or slices) this feed attends to, in order; the last one is ``block``.
-        tokens: the token ids to append, at least one; kept as plain integers.
-
-    Raises:
-        FeedError: a token is no integer.
-    """
-
-    block: CacheBlock
-    view: Sequence[ViewEntry]
-    tokens: Sequence[int]
-
-    def __post_init__(self) -> None:
-        try:
-            object.__setattr__(self, "tokens", tuple(map(index, self.tokens)))
-        except TypeError as error:
-            raise FeedError(
-                f"The feed for {self.block!r} holds tokens that are no integers ({error}): give a "
-                "sequence of token ids."
-            ) from error
 
 
 @dataclass
@@ -194,34 +166,6 @@ class Plan:
         )
 
 
-@dataclass
-class _Readers:
-    """Who reads one range of one block: the tokens, how far their queries turn, from where on."""
-
-    block: CacheBlock
-    low: int
-    high: int
-    tokens: list[int] = field(default_factory=list)
-    offsets: list[int] = field(default_factory=list)
-    firsts: list[int] = field(default_factory=list)
-
-
-@dataclass
-class _Packed:
-    """All feeds in one row."""
-
-    ids: list[int] = field(default_factory=list)
-    positions: list[int] = field(default_factory=list)
-    view_positions: list[int] = field(default_factory=list)
-    last: list[int] = field(default_factory=list)
-    rows: list[range] = field(default_factory=list)  # of each feed
-    spans: list[list[_Span]] = field(default_factory=list)  # of each feed
-
-
-_Span = tuple[CacheBlock, int, int, int]
-"""A view entry: its block, its range (low, high), the view position of the block's entry 0."""
-
-
 def build_plan(
     feeds: Sequence[Feed],
     adapter: Adapter,
@@ -241,21 +185,20 @@ def build_plan(
         device: where the model takes token ids.
         tuning: which layers are left to the kernel, and how work is cut for them.
     """
-    fresh = {id(feed.block): len(feed.tokens) for feed in feeds}
-    packed = _pack(feeds, fresh)
-    positions = torch.tensor(packed.positions, device=device)
-    view_positions = torch.tensor(packed.view_positions, device=device)
-    cuts = {index: tuning(how.shape) for index, how in enumerate(adapter.layers)}
-    left = {index: cut for index, cut in cuts.items() if cut is not None}
+    packed = pack(feeds)
+    positions = on_device(packed.positions, device)
+    view_positions = on_device(packed.view_positions, device)
+    left: dict[int, Tuning] = {}
+    for alike in adapter.alike:
+        cut = tuning(adapter.layers[alike[0]].shape)
+        left |= dict.fromkeys(alike, cut) if cut else {}
     by_torch = len(left) < len(adapter.layers)
-    readings = {
-        reach: _reading(packed, fresh, reach, device) for reach in adapter.reaches if by_torch
-    }
+    readings = {reach: _reading(packed, reach, device) for reach in adapter.reaches if by_torch}
     return Plan(
-        input_ids=torch.tensor([packed.ids], device=device),
+        input_ids=on_device(packed.ids, device)[None],
         position_ids=positions[None],
         view_positions=view_positions,
-        last=torch.tensor(packed.last, device=device),
+        last=on_device(packed.firsts + packed.counts - 1, device),
         writes=_writes(feeds, pool, device) if by_torch else [],
         readings=readings,
         angles={
@@ -266,106 +209,22 @@ def build_plan(
         corrections={
             scale: scale.correction(view_positions, positions) for scale in adapter.scales
         },
-        schedule=_schedule(feeds, packed, fresh, left, adapter, pool) if left else None,
+        schedule=_schedule(feeds, packed, left, adapter, pool) if left else None,
     )
 
 
-def _pack(feeds: Sequence[Feed], fresh: dict[int, int]) -> _Packed:
-    packed = _Packed()
-    ranges: dict[ViewEntry, tuple[CacheBlock, int, int]] = {}  # the same in all views of a tick
-    for feed in feeds:
-        first, count, length = len(packed.ids), len(feed.tokens), len(feed.block)
-        spans = _spans(feed, fresh, ranges)
-        origin = spans[-1][3]
-        packed.ids += feed.tokens
-        packed.positions += range(length, length + count)
-        packed.view_positions += range(origin + length, origin + length + count)
-        packed.last.append(first + count - 1)
-        packed.rows.append(range(first, first + count))
-        packed.spans.append(spans)
-    return packed
-
-
-def _spans(
-    feed: Feed, fresh: dict[int, int], ranges: dict[ViewEntry, tuple[CacheBlock, int, int]]
-) -> list[_Span]:
-    """Lay out a feed's view; ``ranges`` is filled with what its entries show."""
-    spans = []
-    length = 0
-    for entry in feed.view:
-        if entry not in ranges:
-            block = entry_block(entry)
-            ranges[entry] = block, *entry_range(entry, fresh.get(id(block), 0))
-        block, low, high = ranges[entry]
-        spans.append((block, low, high, length - low))
-        length += high - low
-    return spans
-
-
-def _reading(packed: _Packed, fresh: dict[int, int], reach: Reach, device: torch.device) -> Reading:
-    readers: dict[tuple[int, int, int], _Readers] = {}
-    lowest = [reach.lowest(position) for position in packed.view_positions]
-    for spans, rows in zip(packed.spans, packed.rows, strict=True):
-        _add_readers(readers, spans, rows, fresh, lowest)
+def _reading(packed: Packed, reach: Reach, device: torch.device) -> Reading:
+    lowest = reach.lowests(packed.view_positions)
     own_parts = [
-        OwnPart(rows.start, rows.stop, _own_mask(packed, rows, lowest, device))
-        for rows in packed.rows
-        if len(rows) > 1
+        OwnPart(first, last, _own_mask(packed, slice(first, last), lowest, device))
+        for feed in packed.several
+        for first, last in [packed.tokens(feed)]
     ]
-    return _laid_out(readers.values(), own_parts, len(packed.ids), device)
-
-
-def entry_block(entry: ViewEntry) -> CacheBlock:
-    """Return the block that a view entry names."""
-    return entry.block if isinstance(entry, BlockSlice) else entry
-
-
-def entry_range(entry: ViewEntry, fresh: int) -> tuple[int, int]:
-    """Return the entries (low, high) of its block that a view entry shows in this tick.
-
-    Args:
-        entry: the view entry.
-        fresh: how many tokens the block gains in this tick.
-    """
-    end = len(entry_block(entry)) + fresh
-    if isinstance(entry, BlockSlice):
-        return entry.start, end if entry.stop is None else entry.stop
-    return 0, end
-
-
-def _add_readers(
-    readers: dict[tuple[int, int, int], _Readers],
-    spans: list[_Span],
-    rows: range,
-    fresh: dict[int, int],
-    lowest: list[int],
-) -> None:
-    """Enter a feed's tokens as readers of everything in their view that they reach."""
-    own_origin, last = spans[-1][3], len(spans) - 1
-    for number, (block, low, high, origin) in enumerate(spans):
-        ranges = [(low, high)]
-        if fresh.get(id(block), 0) > 1:
-            # Cut where the new tokens begin, so that all feeds share the old part; those of the
-            # feed itself are seen causally, from this tick's own keys.
-            cut = len(block)
-            old, new = (low, min(high, cut)), (max(low, cut), high)
-            ranges = [old] if number == last else [old, new]
-        for start, stop in ranges:
-            if start >= stop:
-                continue
-            entered = readers.get((id(block), start, stop))
-            for row in rows:
-                first = lowest[row] - origin
-                if first < stop:
-                    if entered is None:
-                        entered = readers[id(block), start, stop] = _Readers(block, start, stop)
-                    entered.tokens.append(row)
-                    entered.offsets.append(own_origin - origin)
-                    entered.firsts.append(max(start, first))
+    return _laid_out(readers(packed, reach), own_parts, len(packed.ids), device)
 
 
 def _laid_out(
-    readers: Iterable[_Readers],
+    reading: Readers,
     own_parts: list[OwnPart],
     count: int,
     device: torch.device,
@@ -376,23 +235,23 @@ def _laid_out(
     offsets: list[int] = []
     seen_by: list[list[int]] = [[] for _ in range(count)]
     partial = 0
-    for who in readers:
-        entry, rows, first_row = who.low, 0, 0
-        for slab, start, stop in pieces(who.block._runs, who.low, who.high):
+    for (block, low, high), found in reading.each():
+        entry, rows, first_row = low, 0, 0
+        for slab, start, stop in pieces(block._runs, low, high):
             end = entry + stop - start
-            seeing = [n for n, first in enumerate(who.firsts) if first < end]
+            seeing = found[found[:, 2] < end]  # [n, 4]
             if len(seeing) > rows:  # later pieces are seen by the same rows or by more
                 first_row, rows = len(tokens), len(seeing)
-                tokens += [who.tokens[n] for n in seeing]
-                offsets += [who.offsets[n] for n in seeing]
-            if seeing:
-                firsts = [max(who.firsts[n], entry) for n in seeing]
-                skipped = min(firsts) - entry
+                tokens += seeing[:, 0].tolist()
+                offsets += seeing[:, 1].tolist()
+            if len(seeing):
+                firsts = seeing[:, 2].clip(min=entry)
+                skipped = int(firsts.min()) - entry
                 mask = _reach_mask(firsts, entry + skipped, end, device)
                 size = stop - start - skipped
                 stretches.append(Stretch(slab, start + skipped, size, first_row, rows, mask))
-                for n in seeing:
-                    seen_by[who.tokens[n]].append(partial)
+                for token in seeing[:, 0].tolist():
+                    seen_by[token].append(partial)
                     partial += 1
             entry = end
     for part in own_parts:
@@ -412,62 +271,38 @@ def _laid_out(
     )
 
 
-def _reach_mask(firsts: list[int], low: int, high: int, device: torch.device) -> Tensor | None:
+def _reach_mask(firsts: Ints, low: int, high: int, device: torch.device) -> Tensor | None:
     """Return [rows, high - low], -inf before each row's first entry, else 0; None if all 0."""
-    if max(firsts) == low:
+    if firsts.max() == low:
         return None
     entries = torch.arange(low, high, device=device)
-    hidden = entries[None] < torch.tensor(firsts, device=device)[:, None]
+    hidden = entries[None] < on_device(firsts, device)[:, None]
     return torch.zeros(hidden.shape, device=device).masked_fill(hidden, float("-inf"))
 
 
-def _own_mask(
-    packed: _Packed, rows: range, lowest: list[int], device: torch.device
-) -> Tensor | None:
+def _own_mask(packed: Packed, tokens: slice, lowest: Ints, device: torch.device) -> Tensor | None:
     """Return who sees whom among the tokens of one feed, where not all before are seen."""
-    if lowest[rows[-1]] <= packed.view_positions[rows[0]]:
+    places, first = packed.view_positions[tokens], lowest[tokens]
+    if first[-1] <= places[0]:
         return None
-    places = torch.tensor([packed.view_positions[row] for row in rows], device=device)
-    first = torch.tensor([lowest[row] for row in rows], device=device)
-    hidden = (places[None] > places[:, None]) | (places[None] < first[:, None])
+    seen, since = on_device(places, device), on_device(first, device)[:, None]
+    hidden = (seen[None] > seen[:, None]) | (seen[None] < since)
     return torch.zeros(hidden.shape, device=device).masked_fill(hidden, float("-inf"))
 
 
 def _schedule(
     feeds: Sequence[Feed],
-    packed: _Packed,
-    fresh: dict[int, int],
+    packed: Packed,
     layers: Mapping[int, Tuning],
     adapter: Adapter,
     pool: Pool,
 ) -> Schedule:
     """Lay out the tick for the kernel."""
-    slots = [(slab, slot) for slab, low, high in _fresh(feeds) for slot in range(low, high)]
+    slots = slots_of(_fresh(feeds), pool.slabs)
     reaches = dict.fromkeys(adapter.layers[index].reach for index in layers)
-    parts = {reach: _parts(packed, fresh, reach) for reach in reaches}
+    ways = (own_readers, readers) if packed.several else (readers,)
+    parts = {reach: parts_of([way(packed, reach) for way in ways], pool.slabs) for reach in reaches}
     return lay_out(layers, adapter, parts, slots, pool.slabs)
-
-
-def _parts(packed: _Packed, fresh: dict[int, int], reach: Reach) -> list[Part]:
-    """Return what is read, and by which rows; of a feed's own new tokens each up to itself."""
-    readers: dict[tuple[int, int, int], _Readers] = {}
-    parts: list[Part] = []
-    lowest = [reach.lowest(position) for position in packed.view_positions]
-    for spans, rows in zip(packed.spans, packed.rows, strict=True):
-        _add_readers(readers, spans, rows, fresh, lowest)
-        block, low, high, origin = spans[-1]
-        if len(rows) > 1:
-            cut = max(low, high - len(rows))
-            own = [
-                (row, 0, max(cut, lowest[row] - origin), high - len(rows) + number)
-                for number, row in enumerate(rows)
-            ]
-            parts += parts_of(pieces(block._runs, cut, high), cut, own)
-    for who in readers.values():
-        lasts = repeat(who.high - 1)
-        reading = zip(who.tokens, who.offsets, who.firsts, lasts, strict=False)
-        parts += parts_of(pieces(who.block._runs, who.low, who.high), who.low, reading)
-    return parts
 
 
 def _fresh(feeds: Sequence[Feed]) -> Iterator[tuple[Slab, int, int]]:

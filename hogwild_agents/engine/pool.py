@@ -83,12 +83,17 @@ class Slab:
         pairs = zip(self.keys, self.values, strict=True)
         return torch.tensor([[keys.data_ptr(), values.data_ptr()] for keys, values in pairs])
 
-    def free_after(self, slot: int) -> int:
-        """Return how many free slots begin exactly at ``slot``."""
+    def take_next(self, slot: int, count: int) -> int:
+        """Mark free slots that begin exactly at ``slot`` as used; return how many, up to count."""
         index = bisect_left(self.gaps, [slot])
-        if index < len(self.gaps) and self.gaps[index][0] == slot:
-            return self.gaps[index][1] - slot
-        return 0
+        if index == len(self.gaps) or self.gaps[index][0] != slot:
+            return 0
+        gap = self.gaps[index]
+        count = min(count, gap[1] - slot)
+        gap[0] += count
+        if gap[0] == gap[1]:
+            del self.gaps[index]
+        return count
 
     def take(self, start: int, stop: int) -> None:
         """Mark a part of one gap as used."""
@@ -131,6 +136,11 @@ class Pool:
     def free(self) -> int | None:
         """Tokens that still fit into the budget; ``None`` without a budget."""
         return None if self.max_tokens is None else self.max_tokens - self.used
+
+    @property
+    def spare(self) -> int:
+        """Free slots of the memory that is there already."""
+        return sum(slab.size for slab in self.slabs) - self.used
 
     def extend(self, runs: list[Run], count: int) -> None:
         """Append ``count`` slots to ``runs``, in place where the next slots are free.
@@ -190,10 +200,10 @@ class Pool:
             raise RuntimeError(f"The pool counts {self.used} used slots, blocks own {owned}.")
 
     def _grow_slabs(self, count: int) -> None:
-        total = sum(slab.size for slab in self.slabs)
-        missing = count - (total - self.used)
+        missing = count - self.spare
         if missing <= 0:
             return
+        total = sum(slab.size for slab in self.slabs)
         size = max(missing, total or first_slab(self.shapes))
         if self.max_tokens is not None:
             size = min(size, self.max_tokens - total)
@@ -203,10 +213,8 @@ class Pool:
         if not runs:
             return 0
         last = runs[-1]
-        count = min(count, last.slab.free_after(last.stop))
-        if count:
-            last.slab.take(last.stop, last.stop + count)
-            last.stop += count
+        count = last.slab.take_next(last.stop, count)
+        last.stop += count
         return count
 
     def _place(self, runs: list[Run], count: int) -> int:
@@ -225,6 +233,8 @@ class Pool:
 
 def pieces(runs: Sequence[Run], low: int, high: int) -> list[tuple[Slab, int, int]]:
     """Return where the entries ``low`` to ``high`` of a block lie, as (slab, start, stop)."""
+    if len(runs) == 1 and 0 <= low < high <= len(runs[0]):  # nearly always
+        return [(runs[0].slab, runs[0].start + low, runs[0].start + high)]
     found = []
     for run in runs:
         size = len(run)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from hogwild_agents.engine.feed import Feed
 from hogwild_agents.engine.loan import Loan
-from hogwild_agents.engine.plan import Feed
 from hogwild_agents.engine.refusals import refusal, refusing
 
 if TYPE_CHECKING:

@@ -11,8 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from hogwild_agents.engine.columns import Ints
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,14 @@ class Reach:
         if self.kind == "chunked":
             return position // self.size * self.size
         return 0
+
+    def lowests(self, positions: Ints) -> Ints:
+        """Return :meth:`lowest` of each position."""
+        if self.kind == "sliding":
+            return np.maximum(0, positions - self.size + 1)
+        if self.kind == "chunked":
+            return positions // self.size * self.size
+        return np.zeros_like(positions)
 
     def __str__(self) -> str:
         return {

@@ -18,16 +18,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
+from itertools import chain
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from hogwild_agents.engine import compiled
 from hogwild_agents.engine.adapter import Adapter, LayerAdapter
+from hogwild_agents.engine.columns import Ints, ends, ints, ranges
 from hogwild_agents.engine.compiled import KernelWarning
-from hogwild_agents.engine.pool import LayerShape, Slab
+from hogwild_agents.engine.pool import LayerShape, Slab, pieces
 from hogwild_agents.engine.reach import Reach
+from hogwild_agents.engine.readers import Readers
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 """What the kernel computes with."""
@@ -104,42 +108,58 @@ def _interprets() -> bool:
     return os.environ.get("TRITON_INTERPRET", "").lower() in ("1", "true", "yes", "on", "y")
 
 
-Row = tuple[int, int, int, int]
-"""A query that reads a stretch: of which token, turned how far, the first and the last slot that it
-sees."""
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """What the layers of one reach read: neighbouring slots of one slab each, and by which rows.
 
-
-@dataclass(frozen=True)
-class Part:
-    """Neighbouring slots of one slab, and the rows that read them."""
-
-    slab: Slab
-    rows: Sequence[Row]
-
-
-def parts_of(
-    found: Iterable[tuple[Slab, int, int]],
-    entry: int,
-    readers: Iterable[Row],
-) -> Iterable[Part]:
-    """Yield the parts of a block's range: one for each piece of memory in which it lies.
-
-    Args:
-        found: the pieces, as (slab, start, stop), in order.
-        entry: the block's entry with which the first one begins.
-        readers: who reads the range, with entries of the block for slots.
+    Attributes:
+        slabs: [parts, 2] number and size of each part's slab.
+        counts: [parts] how many rows each has.
+        rows: [R, 4] of each row the token, how far its query turns, and the first and the last
+            slot that it sees.
     """
-    readers = list(readers)
+
+    slabs: Ints
+    counts: Ints
+    rows: Ints
+
+
+def parts_of(reading: Sequence[Readers], slabs: Sequence[Slab]) -> Parts:
+    """Return what is read: one part for each piece of memory in which a stretch lies."""
+    numbers = {id(slab): number for number, slab in enumerate(slabs)}
+    stretches: list[int] = []
+    places: list[tuple[int, ...]] = []  # slab's number and size, entries, by how much slots differ
+    for number, (block, low, high) in enumerate(chain(*(who.stretches for who in reading))):
+        for slab, start, stop in pieces(block._runs, low, high):
+            end = low + stop - start
+            stretches.append(number)
+            places.append((numbers[id(slab)], slab.size, low, end - 1, start - low))
+            low = end
+    found = np.array(places)
+    counts = np.concatenate([who.counts for who in reading])
+    rows = np.concatenate([who.rows for who in reading])  # a copy, changed below
+    if len(places) > len(counts):  # each row reads all the pieces of its stretch, as far as it sees
+        firsts, counts = (ends(counts) - counts)[stretches], counts[stretches]
+        rows = rows[ranges(firsts, counts)]
+    part = np.repeat(np.arange(len(places)), counts)
+    low, high, shift = found[part, 2:].T
+    rows[:, 2], rows[:, 3] = np.maximum(rows[:, 2], low), np.minimum(rows[:, 3], high)
+    seen = rows[:, 2] <= rows[:, 3]
+    if not seen.all():
+        counts = np.bincount(part[seen], minlength=len(places))
+        found, counts, rows, shift = found[counts > 0], counts[counts > 0], rows[seen], shift[seen]
+    rows[:, 2:] += shift[:, None]
+    return Parts(found[:, :2], counts, rows)
+
+
+def slots_of(found: Iterable[tuple[Slab, int, int]], slabs: Sequence[Slab]) -> Ints:
+    """Return [slots, 3]: the slab's number, its size, and the slot; of pieces of memory."""
+    numbers = {id(slab): number for number, slab in enumerate(slabs)}
+    slots: list[int] = []
     for slab, start, stop in found:
-        end, shift = entry + stop - start, start - entry
-        seeing = [
-            (token, offset, max(first, entry) + shift, min(last, end - 1) + shift)
-            for token, offset, first, last in readers
-            if first < end and last >= entry
-        ]
-        if seeing:
-            yield Part(slab, seeing)
-        entry = end
+        for slot in range(start, stop):
+            slots += (numbers[id(slab)], slab.size, slot)
+    return ints(slots).reshape(-1, 3)
 
 
 @dataclass(frozen=True)
@@ -231,8 +251,8 @@ class Schedule:
 def lay_out(
     layers: Mapping[int, Tuning],
     adapter: Adapter,
-    parts: dict[Reach, list[Part]],
-    slots: Sequence[tuple[Slab, int]],
+    parts: Mapping[Reach, Parts],
+    slots: Ints,
     slabs: Sequence[Slab],
 ) -> Schedule:
     """Lay out a tick.
@@ -241,120 +261,122 @@ def lay_out(
         layers: which ones are left to the kernel, and how work is cut for them.
         adapter: what they are.
         parts: what the layers of each reach read, and by which rows.
-        slots: where each token of the tick is stored.
+        slots: [T, 3] where each token of the tick is stored.
         slabs: all there are.
     """
-    numbers = {id(slab): number for number, slab in enumerate(slabs)}
-    offsets: dict[int, int] = {}
     sections = _Sections()
-    stored = [(numbers[id(slab)], slab.size, slot) for slab, slot in slots]
-    slots_at = sections.add(number for triple in stored for number in triple)
+    slots_at = sections.add(slots)
+    most = {reach: int(part.counts.max()) for reach, part in parts.items()}
+    kinds: dict[int, Kind] = {}
+    for alike in adapter.alike:
+        left = [index for index in alike if index in layers]
+        if left:
+            how = adapter.layers[left[0]]
+            kind = how.reach, Tile.of(how, layers[left[0]], most[how.reach])
+            kinds |= dict.fromkeys(left, kind)
+    offsets = np.unique(np.concatenate([part.rows[:, 1] for part in parts.values()]))
     rows_at = {}
-    most = {reach: max(len(part.rows) for part in parts[reach]) for reach in parts}
-    kinds = {
-        index: (how.reach, Tile.of(how, tuning, most[how.reach]))
-        for index, tuning in layers.items()
-        for how in (adapter.layers[index],)
-    }
-    for reach in dict.fromkeys(reach for reach, _ in kinds.values()):
-        rows = (row for part in parts[reach] for row in part.rows)
-        rows_at[reach] = sections.add(
-            number
-            for token, offset, first, last in rows
-            for number in (token, offsets.setdefault(offset, len(offsets)), first, last)
-        )
+    for reach, part in parts.items():
+        rows = part.rows.copy()
+        rows[:, 1] = offsets.searchsorted(rows[:, 1])
+        rows_at[reach] = sections.add(rows)
+    different = dict.fromkeys({id(kind): kind for kind in kinds.values()}.values())
     layouts = {
-        (reach, tile): _layout(sections, parts[reach], tile, numbers, rows_at[reach], len(slots))
-        for reach, tile in dict.fromkeys(kinds.values())
+        (reach, tile): _layout(sections, parts[reach], tile, rows_at[reach], len(slots))
+        for reach, tile in different
     }
     offsets_at = sections.add(offsets)
     room = room_for(len(slabs))
-    places = torch.zeros(len(adapter.layers), room, 2, dtype=torch.int64)
+    places = np.zeros((len(adapter.layers), room, 2), np.int64)
     for number, slab in enumerate(slabs):
-        places[:, number] = slab.addresses
-    table, places_at = sections.joined(places.flatten())
+        places[:, number] = slab.addresses.numpy()
+    table, places_at = sections.joined(places)
     return Schedule(table, kinds, len(slots), layouts, offsets_at, slots_at, places_at, room)
 
 
 def _layout(
-    sections: _Sections,
-    parts: Sequence[Part],
-    tile: Tile,
-    numbers: dict[int, int],
-    rows: tuple[int, int],
-    tokens: int,
+    sections: _Sections, parts: Parts, tile: Tile, rows: tuple[int, int], tokens: int
 ) -> Layout:
-    items, ends = _deal(parts, tile, numbers)
-    seen_by: list[list[int]] = [[] for _ in range(tokens)]
-    of_row = [row[0] for part in parts for row in part.rows]
-    partial = 0
-    for item in items:
-        for token in of_row[item[4] : item[4] + item[5]]:
-            seen_by[token].append(partial)
-            partial += 1
-    counts = [0]
-    for seen in seen_by:
-        counts.append(counts[-1] + len(seen))
+    items, program_ends = _deal(parts, tile)
+    token = parts.rows[ranges(items[:, 4], items[:, 5]), 0]  # of each partial result
+    partial = len(token)
     return Layout(
-        items=sections.add(number for item in items for number in item),
-        item_ends=sections.add(ends),
+        items=sections.add(items),
+        item_ends=sections.add(program_ends),
         rows=rows,
-        partials=sections.add(number for seen in seen_by for number in seen),
-        partial_ends=sections.add(counts),
+        partials=sections.add(token.argsort(kind="stable")),
+        partial_ends=sections.add(ends(np.bincount(token + 1, minlength=tokens + 1))),
         room=room_for(partial) if partial <= 1024 else -(-partial // 1024) * 1024,
     )
 
 
-def _deal(
-    parts: Sequence[Part], tile: Tile, numbers: dict[int, int]
-) -> tuple[list[tuple[int, ...]], list[int]]:
+def _deal(parts: Parts, tile: Tile) -> tuple[Ints, Ints]:
     """Cut the work into tiles, and deal it out evenly; return the items, and each program's end."""
-    tiles = []
-    number = 0
-    for part in parts:
-        for at in range(0, len(part.rows), tile.rows):
-            rows = part.rows[at : at + tile.rows]
-            start, stop = min(row[2] for row in rows), max(row[3] for row in rows) + 1
-            tiles.append((part.slab, start, stop, number, len(rows)))
-            number += len(rows)
+    part, row, count = _tiles(parts.counts, tile.rows)
+    start = np.minimum.reduceat(parts.rows[:, 2], row)
+    stop = np.maximum.reduceat(parts.rows[:, 3], row) + 1
+    program_ends = ints([0, len(row)])  # of a single one, whose items are the tiles
+    if tile.programs > 1:
+        of, start, stop, program_ends = _shared_out(start, stop, tile)
+        part, row, count = part[of], row[of], count[of]
+    items = np.zeros((len(row), 8), np.int64)
+    items[:, :2] = parts.slabs[part]
+    items[:, 2], items[:, 3] = start, stop
+    items[:, 4], items[:, 5] = row, count
+    items[:, 6] = ends(count) - count
+    return items, program_ends
+
+
+def _shared_out(starts: Ints, stops: Ints, tile: Tile) -> tuple[Ints, Ints, Ints, Ints]:
+    """Cut tiles where a program has its share, counted in grains.
+
+    Returns:
+        of each item the tile, where it begins and where it ends; and each program's end.
+    """
     grain = tile.tuning.grain
-    total = sum(-(-(stop - start) // grain) for _, start, stop, _, _ in tiles)
-    share = -(-total // tile.programs)
-    items: list[tuple[int, ...]] = []
-    ends = [0]
-    left, partial = share, 0
-    for slab, start, stop, row, count in tiles:
-        while start < stop:
-            if not left:
-                ends.append(len(items))
-                left = share
-            end = min(stop, start + left * grain)
-            items.append((numbers[id(slab)], slab.size, start, end, row, count, partial, 0))
-            partial += count
-            left -= -(-(end - start) // grain)
-            start = end
-    return items, ends + [len(items)] * (tile.programs + 1 - len(ends))
+    grains = -(-(stops - starts) // grain)
+    begins, total = ends(grains) - grains, int(grains.sum())
+    shares = np.arange(tile.programs + 1) * -(-total // tile.programs)
+    edges = np.union1d(begins, shares[shares < total])
+    of = begins.searchsorted(edges, "right") - 1
+    lows, highs = starts[of] + (edges - begins[of]) * grain, stops[of]
+    np.minimum(highs[:-1], lows[:-1] + np.diff(edges) * grain, out=highs[:-1])
+    return of, lows, highs, edges.searchsorted(shares)
+
+
+def _tiles(counts: Ints, most: int) -> tuple[Ints, Ints, Ints]:
+    """Cut parts of so many rows into tiles; return of each the part, the first row, how many."""
+    firsts = ends(counts) - counts
+    if counts.max() <= most:
+        return np.arange(len(counts)), firsts, counts
+    many = -(-counts // most)
+    part = np.repeat(np.arange(len(counts)), many)
+    place = ranges(np.zeros_like(many), many) * most  # in the part
+    return part, firsts[part] + place, np.minimum(most, counts[part] - place)
 
 
 class _Sections:
     """Numbers that end up in one tensor."""
 
     def __init__(self) -> None:
-        self._numbers: list[int] = []
+        self._found: list[Ints] = []
+        self._length = 0
 
-    def add(self, numbers: Iterable[int]) -> tuple[int, int]:
+    def add(self, numbers: Ints) -> tuple[int, int]:
         """Add a section, and return where it is."""
-        start = len(self._numbers)
-        self._numbers += numbers
-        count = len(self._numbers) - start
-        self._numbers += [0] * (room_for(count) - count)
-        return start, len(self._numbers)
+        section = np.zeros(room_for(numbers.size), np.int64)
+        section[: numbers.size] = numbers.ravel()
+        return self._append(section)
 
-    def joined(self, last: Tensor) -> tuple[Tensor, tuple[int, int]]:
-        """Return everything in one tensor, with a last section that is one, and where that is."""
-        start = len(self._numbers)
-        table = torch.cat([torch.tensor(self._numbers, dtype=torch.int64), last])
-        return table, (start, len(table))
+    def joined(self, last: Ints) -> tuple[Tensor, tuple[int, int]]:
+        """Return everything in one tensor, with a last section as it is, and where that is."""
+        place = self._append(last.ravel())
+        return torch.from_numpy(np.concatenate(self._found)), place
+
+    def _append(self, section: Ints) -> tuple[int, int]:
+        start, self._length = self._length, self._length + len(section)
+        self._found.append(section)
+        return start, self._length
 
 
 def room_for(count: int) -> int:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from hogwild_agents.actions import Ban, Bias, ChangeSampling, Conclude
 from hogwild_agents.engine import CacheBlock, Engine, Feed, Sampler, SamplingParams
-from hogwild_agents.engine.plan import entry_block, entry_range
+from hogwild_agents.engine.feed import entry_block, entry_range
 from hogwild_agents.errors import HogwildError
 from hogwild_agents.events import ActionTaken, TokensWritten
 from hogwild_agents.models import LanguageModel

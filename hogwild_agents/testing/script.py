@@ -15,7 +15,7 @@ from typing import TypeAlias
 from weakref import WeakKeyDictionary
 
 from hogwild_agents.engine import CacheBlock, Feed
-from hogwild_agents.engine.plan import entry_block, entry_range
+from hogwild_agents.engine.feed import entry_block, entry_range
 from hogwild_agents.errors import ConfigError
 
 Line: TypeAlias = str | Callable[[str], str]

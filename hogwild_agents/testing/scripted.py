@@ -11,10 +11,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from hogwild_agents.engine import Engine, Feed
+from hogwild_agents.engine import Engine, Feed, Trial
 from hogwild_agents.models import LanguageModel
 from hogwild_agents.spelling import encode_continuation
-from hogwild_agents.testing.script import Odds, Reply, Script, Scripts
+from hogwild_agents.testing.script import Cue, Odds, Reply, Script, Scripts
 from hogwild_agents.testing.tiny import build_network
 from hogwild_agents.testing.tokenizer import ByteTokenizer
 from hogwild_agents.text import banned_while_reasoning, decode
@@ -108,8 +108,20 @@ class ScriptedEngine(Engine):
         cues = self._scripts.cues(feeds)
         result = super().forward(feeds, logits=logits).clone()
         last = list(accumulate(len(feed.tokens) for feed in feeds))
+        rows = [place - 1 for place in last] if logits == "all" else range(len(last))
+        return self._follow(cues, result, rows)
+
+    def _keep_trial(self, trial: Trial) -> Tensor | None:
+        cues = self._scripts.cues(trial.feeds)
+        result = super()._keep_trial(trial)
+        if result is None:
+            return None
+        return self._follow(cues, result.clone(), range(len(trial.feeds)))
+
+    def _follow(self, cues: Sequence[Cue], result: Tensor, rows: Sequence[int]) -> Tensor:
+        """Bend the row of each cue's feed, and note that the tick has been run."""
         for cue in cues:
-            row = last[cue.row] - 1 if logits == "all" else cue.row
+            row = rows[cue.row]
             if cue.odds is not None:
                 result[row] = self._bend(result[row], cue.odds)
             cue.commit()

@@ -11,7 +11,7 @@ from hogwild_agents.bench.runtime import measure_runtime
 from hogwild_agents.bench.shares import BY_CLOCK, measure_shares
 from hogwild_agents.bench.words import word_tokenizer
 from hogwild_agents.engine import CacheBlock
-from hogwild_agents.engine.plan import entry_block, entry_range
+from hogwild_agents.engine.feed import entry_block, entry_range
 from hogwild_agents.errors import ConfigError
 from tests.bench.rig import CPU, rig
 

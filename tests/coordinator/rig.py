@@ -25,7 +25,7 @@ from hogwild_agents.coordinator import (
     TickResult,
     View,
 )
-from hogwild_agents.engine import CacheBlock, Engine, Feed, Sampler, SamplingParams
+from hogwild_agents.engine import CacheBlock, Engine, Feed, Sampler, SamplingParams, Trial
 
 VOCAB = 61
 CONTEXT = 512
@@ -65,8 +65,10 @@ class WatchedEngine(Engine):
         sizes: how many tokens each of them was fed.
         gate: closed, the forward blocks its thread until it is opened.
         failure: raised by the next forward, once.
-        entered: how many forwards have begun.
+        entered: how many forwards have begun, those on trial left out that were not kept.
         fails_at: which of them fails for want of memory.
+        tried: how many have begun on trial.
+        tries_fail: whether those fail.
     """
 
     def __init__(self, model: Any, *, max_tokens: int | None = None) -> None:
@@ -77,13 +79,13 @@ class WatchedEngine(Engine):
         self.gate.set()
         self.entered = 0
         self.fails_at: int | None = None
+        self.tried = 0
+        self.tries_fail = False
         self.failure: Exception | None = None
         self.busy = threading.Lock()
 
     def forward(self, feeds: Sequence[Feed], *, logits: Literal["last", "all"] = "last") -> Tensor:
-        assert threading.current_thread() is not threading.main_thread(), "blocks the event loop"
-        assert self.busy.acquire(blocking=False), "two forwards at once"
-        try:
+        with self._at_work():
             self.entered += 1
             assert self.gate.wait(5), "nobody opened the gate"
             if self.entered == self.fails_at:
@@ -92,11 +94,37 @@ class WatchedEngine(Engine):
                 failure, self.failure = self.failure, None
                 raise failure
             result = super().forward(feeds, logits=logits)
+        self._note(feeds)
+        return result
+
+    def _run_trial(self, trial: Trial) -> None:
+        with self._at_work():
+            self.tried += 1
+            assert self.gate.wait(5), "nobody opened the gate"
+            super()._run_trial(trial)
+            if self.tries_fail:
+                trial.withdraw()
+                raise MemoryError("no memory left")
+
+    def _keep_trial(self, trial: Trial) -> Tensor | None:
+        result = super()._keep_trial(trial)
+        if result is not None:
+            self.entered += 1
+            self._note(trial.feeds)
+        return result
+
+    @contextmanager
+    def _at_work(self) -> Iterator[None]:
+        assert threading.current_thread() is not threading.main_thread(), "blocks the event loop"
+        assert self.busy.acquire(blocking=False), "two forwards at once"
+        try:
+            yield
         finally:
             self.busy.release()
+
+    def _note(self, feeds: Sequence[Feed]) -> None:
         self.ticks.append([feed.block.name for feed in feeds])
         self.sizes.append([len(feed.tokens) for feed in feeds])
-        return result
 
     def free(self, block: CacheBlock) -> None:
         assert not self.busy.locked(), "a block is freed while a forward runs"
@@ -117,6 +145,7 @@ def feed(
     view: View | None = None,
     sampler: Sampler | None = None,
     scored: Sequence[int] = (),
+    breaks: Callable[[int], bool] | None = None,
 ) -> TickFeed:
     """A feed to a block that sees only itself, unless a view is given."""
     return TickFeed(
@@ -125,6 +154,7 @@ def feed(
         view=[block] if view is None else view,
         sampler=sampler,
         scored=scored,
+        breaks=breaks,
     )
 
 

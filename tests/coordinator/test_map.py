@@ -34,7 +34,7 @@ class Work:
         self.turns = turns
         self.fails = fails
         self.read = 0
-        self.running: set[int] = set()
+        self.running: list[int] = []
         self.most = 0
         self.done: list[int] = []
         self.cancelled: list[int] = []
@@ -50,7 +50,7 @@ class Work:
             yield item
 
     async def __call__(self, item: int) -> int:
-        self.running.add(item)
+        self.running.append(item)
         self.most = max(self.most, len(self.running))
         try:
             for _ in range(self.turns[item]):

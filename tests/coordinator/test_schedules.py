@@ -42,6 +42,7 @@ class Schedule:
     max_tokens: int | None
     failing: int | None
     patience: float | None
+    ahead: bool = False
 
 
 SCHEDULES = st.builds(
@@ -52,6 +53,7 @@ SCHEDULES = st.builds(
     max_tokens=st.one_of(st.none(), st.integers(4, 40)),
     failing=st.one_of(st.none(), st.integers(1, 6)),
     patience=st.one_of(st.none(), st.just(0.001)),
+    ahead=st.booleans(),
 )
 
 
@@ -73,7 +75,10 @@ class Play:
         self.engine.free(self.dead)
         async with (
             CacheCoordinator(
-                self.engine, prefill_chunk=self.schedule.chunk, patience=self.schedule.patience
+                self.engine,
+                prefill_chunk=self.schedule.chunk,
+                patience=self.schedule.patience,
+                ahead=self.schedule.ahead,
             ) as self.coordinator,
             anyio.create_task_group() as self.group,
         ):

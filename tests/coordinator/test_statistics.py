@@ -71,7 +71,15 @@ async def test_a_failed_tick_counts_as_none(engine: WatchedEngine) -> None:
 def test_a_snapshot_does_not_change() -> None:
     meter = Meter()
     meter.ticked(feeds=2, tokens=3, sampled=2, seconds=0.5)
-    first = meter.read(cache_used=0, cache_budget=None, seats=0, parked=0, thinking=())
+    first = meter.read(
+        cache_used=0,
+        cache_budget=None,
+        seats=0,
+        parked=0,
+        thinking=(),
+        guessed=0,
+        misguessed=0,
+    )
     meter.ticked(feeds=4, tokens=4, sampled=4, seconds=0.5)
     assert first.batch_sizes == {2: 1}
     assert first.tokens_per_second == 4

@@ -354,6 +354,6 @@ async def test_a_repetition_penalty_counts_the_whole_view(engine: WatchedEngine)
 
 
 @pytest.mark.parametrize("options", [{"patience": 0}, {"patience": -1.0}, {"prefill_chunk": 0}])
-def test_options_out_of_range_are_refused(engine: WatchedEngine, options: dict[str, int]) -> None:
+def test_options_out_of_range_are_refused(engine: WatchedEngine, options: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match="but must be"):
-        CacheCoordinator(engine, **options)
+        CacheCoordinator(engine, **options)  # type: ignore[arg-type]

@@ -68,7 +68,7 @@ def allowed(module: str, found: Import) -> bool:
                 return found.inside(ERRORS, ENGINE)
             if found.top in MAY_COMPILE:
                 return module in MAY_COMPILE[found.top]
-            return found.top in {*TENSORS, *sys.stdlib_module_names}
+            return found.top in {*TENSORS, "numpy", *sys.stdlib_module_names}
         case "runtime":
             if found.top in TENSORS:
                 return found.type_only or Import(module=module).inside(*MAY_LOAD_TENSORS)

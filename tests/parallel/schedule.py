@@ -55,6 +55,16 @@ def play(engine: Engine) -> list[Tensor]:
     tick(1, 1, 1)
     engine.truncate(carol, len(carol) - 2)
     tick(1, 1, 2)
+    # Two ticks on trial: the first one is taken back by the second, which is kept.
+    for token in ids(2):
+        trial = engine.trial([Feed(own, view(own), [token]) for own in (alice, bob, carol)])
+        trial.run()
+    kept = trial.keep()
+    assert kept is not None
+    logits.append(kept)
+    trial = engine.trial([Feed(alice, view(alice), ids(1))])
+    trial.run()
+    trial.withdraw()
     # Carol goes on in a copy of her block, and all see only a part of the prompt from now on.
     carol = engine.fork(carol, "Carol")
     for _ in range(2):

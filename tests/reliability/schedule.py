@@ -140,6 +140,7 @@ class Schedule:
         concludes: whether a policy has somebody conclude at a limit.
         shared: whether the coordinator is one that other runs use.
         bystander: whether one does.
+        ahead: whether ticks are computed ahead.
         seed: of the team.
     """
 
@@ -157,6 +158,7 @@ class Schedule:
     concludes: bool = False
     shared: bool = True
     bystander: bool = False
+    ahead: bool = False
     seed: int = 0
 
     @property
@@ -268,6 +270,7 @@ def schedules(draw: st.DrawFn, /, *, racy: bool | None = None, **fixed: Any) -> 
         "concludes": st.booleans(),
         "shared": st.booleans(),
         "bystander": rarely(st.just(True), 4, False),
+        "ahead": st.booleans(),
         "seed": st.integers(0, 99),
     }
     return draw(st.builds(Schedule, **{**parts, **{k: st.just(v) for k, v in fixed.items()}}))

@@ -540,7 +540,8 @@ class Stage:
     @asynccontextmanager
     async def _coordinator(self) -> AsyncIterator[WatchedCoordinator | None]:
         """A coordinator that others may use too; None where the run makes one for itself."""
-        make = partial(WatchedCoordinator, prefill_chunk=self.schedule.cut)
+        cut, ahead = self.schedule.cut, self.schedule.ahead
+        make = partial(WatchedCoordinator, prefill_chunk=cut, ahead=ahead)
         engine: Any = self.model.engine
         if self.schedule.shared or self.schedule.accompanied:
             async with make(engine) as coordinator:

@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias
 from torch import Tensor
 
 from hogwild_agents.coordinator import CacheCoordinator, Commit, OnCommit, Seat
-from hogwild_agents.engine import CacheBlock, Engine, Feed
+from hogwild_agents.engine import CacheBlock, Engine, Feed, Trial
 from hogwild_agents.events import Event
 from hogwild_agents.seat import Request
 
@@ -89,6 +89,7 @@ class WatchedEngine(Engine):
         log: what has happened.
         fails_at: which forward shall fail, counted from 1.
         failed: whether it has.
+        kept: how many were begun ahead, and kept.
     """
 
     def __init__(self, model: Any, **options: Any) -> None:
@@ -98,6 +99,7 @@ class WatchedEngine(Engine):
     def start(self, log: Log, fails_at: int | None) -> None:
         """Begin another log."""
         self.log, self.fails_at, self.failed, self._forwards = log, fails_at, False, 0
+        self.kept = 0
 
     def forward(self, feeds: Sequence[Feed], *, logits: Literal["last", "all"] = "last") -> Tensor:
         self._forwards += 1
@@ -106,6 +108,16 @@ class WatchedEngine(Engine):
             raise OutOfLuck("made to fail")
         result = super().forward(feeds, logits=logits)
         self.log.append(Forward(tuple(feeds), result.clone()))
+        return result
+
+    def _keep_trial(self, trial: Trial) -> Tensor | None:
+        if self._forwards + 1 == self.fails_at:  # as the forward would that it stands for
+            return None
+        result = super()._keep_trial(trial)
+        if result is not None:
+            self._forwards += 1
+            self.kept += 1
+            self.log.append(Forward(trial.feeds, result.clone()))
         return result
 
     def block(self, name: str = "") -> CacheBlock:
