@@ -362,7 +362,7 @@ def _layout(given: object) -> Layout:
     )
 
 
-def _policies(given: Iterable[Policy]) -> tuple[Policy, ...]:
+def _policies(given: object) -> tuple[Policy, ...]:
     if isinstance(given, str) or not isinstance(given, Iterable):
         raise ConfigError(f"policies is {given!r}: give a list of policies.")
     policies = tuple(given)

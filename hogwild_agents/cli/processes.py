@@ -64,8 +64,8 @@ def _follow(options: dict[str, Any], number: int | None) -> None:
     from hogwild_agents import load_model
     from hogwild_agents.bench.machine import threads
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # process 0 heeds them, and ends this one in order
+    for one in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(one, signal.SIG_IGN)  # process 0 heeds them, and ends this one in order
     warnings.simplefilter("ignore")  # it says the same
     with (
         threads(number),

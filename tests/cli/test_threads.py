@@ -6,12 +6,18 @@ import gc
 import os
 import subprocess
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
+import hogwild_agents
+from hogwild_agents.cli import processes
 from hogwild_agents.cli.app import call
 from hogwild_agents.cli.build import loaded
 from hogwild_agents.config import RunConfig
@@ -95,6 +101,26 @@ def test_a_command_computes_with_as_many_threads_as_it_is_told(
     given = [] if "team.toml" in command else ["--threads", "3"]
     assert call([*command.split(), *given]) in (0, 1)
     assert found == {3}
+    assert torch.get_num_threads() == before
+
+
+def test_the_other_processes_of_a_model_are_told_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    messages, found, before = list[str](), list[object](), torch.get_num_threads()
+
+    @contextmanager
+    def load_model(**options: object) -> Iterator[SimpleNamespace]:
+        found.extend([options["name"], torch.get_num_threads()])
+        yield SimpleNamespace(follow=lambda: found.append(torch.get_num_threads()))
+
+    monkeypatch.setattr(hogwild_agents, "load_model", load_model)
+    monkeypatch.setattr(processes, "_send", messages.append)
+    monkeypatch.setattr(processes, "_receive", lambda: messages.pop(0))
+    monkeypatch.setattr("signal.signal", lambda number, handler: None)
+    processes.tell({"name": "x"}, 3)
+    processes.dismiss()
+    with warnings.catch_warnings():
+        assert processes.follow() == 0
+    assert found == ["x", 3, 3]
     assert torch.get_num_threads() == before
 
 
