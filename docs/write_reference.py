@@ -90,6 +90,7 @@ GIVEN = ("Board", "CacheBlock", "Place", "Run", "RunView", "Seat", "TranscriptHe
 """Classes whose objects users are given."""
 INTERNAL = (
     *("Board.limit", "Board.hide", "Board.show", "Board.forget", "Board.address", "Board.moved"),
+    "Board.seated",
     *("Sampler.generator", "Team.opening", "TranscriptHeader.of_run", "TypedResult.of"),
     *("Worker.desk", "Worker.seated"),
 )

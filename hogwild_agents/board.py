@@ -30,6 +30,8 @@ class Place:
         ends: where steps end in ``own``, as (number, position), in layouts that move nothing.
         ended: the number of the step in ``own``, in layouts that move it, from its end until that
             is handed in; 0 otherwise.
+        turn: where its seat at the coordinator stands: of steps that end together, that of a lower
+            turn moves first. The workers that begin a run have 0, and stand in their order.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Place:
     closing_length: int = 0
     ends: list[tuple[int, int]] = field(default_factory=list)
     ended: int = 0
+    turn: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,7 @@ class Board:
     _pairs: dict[tuple[str, str], bool] = field(default_factory=dict)  # (author, viewer): sees it
     _forgotten: set[tuple[str, int, str | None]] = field(default_factory=set)
     _addressed: dict[tuple[str, int], frozenset[str]] = field(default_factory=dict)
+    _turns: int = 0
 
     # -- for layouts
 
@@ -100,18 +104,21 @@ class Board:
     def finished(self, place: Place, block: CacheBlock) -> list[ViewEntry]:
         """Return the finished steps that a worker sees when it writes ``block``.
 
-        That is what it sees of the history, and the steps that move there after this tick, in
-        worker order.
+        That is what it sees of the history, and the steps that move there after this tick, in the
+        order in which they will.
         """
         closing = [
-            other.closing
+            (other.turn, other.closing)
             for other in self.places
             if other.closing is not None
             and other.closing is not block
             and self.sees(place.name, other.name)
             and self._keeps(place.name, other.name, other.closing_step)
         ]
-        return [*self._kept(self.history, self._parts, place.name), *closing]
+        if len(closing) > 1:
+            closing.sort(key=lambda one: one[0])
+        kept = self._kept(self.history, self._parts, place.name)
+        return [*kept, *(step for _, step in closing)]
 
     def seen_by(self, place: Place) -> list[Place]:
         """Return the places of the other workers whose text a worker sees, in their order."""
@@ -195,6 +202,11 @@ class Board:
     def address(self, author: str, step: int, viewers: Iterable[str]) -> None:
         """Let a step be seen by nobody but these, and by its author."""
         self._addressed[author, step] = frozenset(viewers)
+
+    def seated(self, place: Place) -> None:
+        """Note that a place has got a seat at the coordinator in mid-run, behind all others."""
+        self._turns += 1
+        place.turn = self._turns
 
     def moved(self, place: Place) -> None:
         """Note that the closing step of a place stands at the end of the history now."""

@@ -93,6 +93,7 @@ class Person:
         if self._seat is not None:
             return False
         self._seat = join(self._committed)
+        self._board.seated(self.place)
         return True
 
     async def speak(self) -> None:

@@ -72,7 +72,9 @@ class Seating:
         board, place = self._thinking.board, Place(worker.name, block)
         board.places.append(place)
         feeds = introduce(worker, place, board, self._team.opening, self._share.block)
-        return self.seat(worker, place), feeds
+        desk = self.seat(worker, place)
+        board.seated(place)
+        return desk, feeds
 
     def _sampler(self, worker: Worker) -> Sampler:
         team = self._team

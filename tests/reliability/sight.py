@@ -32,7 +32,17 @@ from hogwild_agents.seat import Request
 from hogwild_agents.team import Team
 from hogwild_agents.tool_use import describe_tools
 from hogwild_agents.worker import Worker
-from tests.reliability.watch import Change, Closed, Committed, Forward, HandedIn, Log, Spoken, Told
+from tests.reliability.watch import (
+    Change,
+    Closed,
+    Committed,
+    Forward,
+    HandedIn,
+    Log,
+    Seated,
+    Spoken,
+    Told,
+)
 
 Tag: TypeAlias = tuple[str, int, int]
 """One token in the cache: whose text it is of ("" for what all are given), where in it, its id."""
@@ -184,6 +194,7 @@ class Sight:
         self._addressed: dict[tuple[str, int], tuple[str, ...] | None] = {}
         self._speeches: dict[str, int] = {}
         self._movers: list[str] = []  # since the last forward
+        self._seats: dict[str, None] = {}  # in their order; who gets another one stands behind
         self._concludes = False
         self._rows: dict[tuple[str, int], tuple[int, int]] = {}
         self._asked: dict[CacheBlock, tuple[int, int]] = {}
@@ -201,6 +212,9 @@ class Sight:
                         self._speeches.get(entry.speaker, 0) + 1
                     )
                     self._addressed[entry.speaker, number] = entry.to
+                case Seated():
+                    self._seats.pop(entry.seat, None)
+                    self._seats[entry.seat] = None
                 case HandedIn():
                     self._hand_in(entry.seat, entry.request)
                 case Closed():
@@ -497,8 +511,8 @@ class Sight:
         assert not author.pending(place), f"a step of {author.name} moves before it is fed"
         self._history.append((author, place))
         self._movers.append(author.name)
-        order = list(self.authors)
-        assert self._movers == sorted(self._movers, key=order.index), "steps move out of order"
+        order = [name for name in self._seats if name in self._movers]
+        assert self._movers == order, "steps move out of order"
 
     # -- views
 
@@ -511,7 +525,8 @@ class Sight:
         view = [*self._opening(viewer), *self._heads["past"]]
         for author, step in self._history:
             view += self._finished(viewer, author, step)
-        for author in self._then.authors:
+        known = {author.name: author for author in self._then.authors}
+        for author in (known[name] for name in self._seats if name in known):
             if author.closing is not None and (author, author.closing) != (viewer, place):
                 view += self._finished(viewer, author, author.closing)
         if self._layout == "combined":

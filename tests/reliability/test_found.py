@@ -50,6 +50,14 @@ FOUND = {
         context=240,
         seed=96,
     ),
+    "two people who spoke again in another order were seen in the old one, for a tick": Schedule(
+        ops=(
+            Op(1, "speak", by="inside", whom=0),
+            Op(2, "speak", by="inside", whom=1),
+            Op(4, "speak", by="inside", whom=1),
+            Op(4, "speak", by="inside", whom=0),
+        ),
+    ),
     "a question was lost with a call that was cancelled": Schedule(
         team=(Member(acts=(("think", 0), ("cancel", 1))), Member()),
         ops=(Op(1, "probe", moment="written", by="minder"),),

@@ -39,6 +39,13 @@ class Spoken:
 
 
 @dataclass(frozen=True)
+class Seated:
+    """Somebody got a seat, behind all others."""
+
+    seat: str
+
+
+@dataclass(frozen=True)
 class HandedIn:
     """A seat has submitted; until the tick is closed it may still take that back."""
 
@@ -78,7 +85,7 @@ class Committed:
     commit: Commit
 
 
-Entry: TypeAlias = Told | Spoken | HandedIn | Closed | Forward | Change | Committed
+Entry: TypeAlias = Told | Spoken | Seated | HandedIn | Closed | Forward | Change | Committed
 Log: TypeAlias = list[Entry]
 
 
@@ -158,6 +165,7 @@ class WatchedCoordinator(CacheCoordinator):
             if on_commit is not None:
                 on_commit(commit)
 
+        self.engine.log.append(Seated(name))
         return super().join(name, on_commit=note)
 
     def _seat_changed(self, seat: Seat) -> None:
