@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 from anyio.abc import TaskGroup
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from hogwild_agents.team import Team
 
 _log = get_logger(__name__)
+
+Work = Callable[..., Awaitable[None]]
 
 
 class Thinking:
@@ -88,7 +90,8 @@ class Thinking:
         self._ending = ending
         self._share = share
         self._board: Board | None = None
-        self._group: TaskGroup | None = None
+        self._group: TaskGroup | None = None  # while it takes tasks
+        self._tasks = 0  # that keep it open
 
     @property
     def thinks(self) -> bool:
@@ -159,6 +162,7 @@ class Thinking:
         """Let all workers live, until they are done."""
         try:
             async with anyio.create_task_group() as self._group:
+                self._tasks = 1  # this one, until all workers have begun
                 places = list(self.board.places)
                 workers = zip(self._team.workers, places, strict=True)
                 desks = [self._seating.seat(worker, place) for worker, place in workers]
@@ -167,8 +171,26 @@ class Thinking:
                     *[desk.writing.written(desk.draft.open_step()) for desk in desks]
                 )
                 for desk in desks:
-                    self._group.start_soon(self._live, desk, name=f"worker {desk.name}")
+                    self._begin(self._group, f"worker {desk.name}", self._live, desk)
+                self._done()
         finally:
+            self._group = None
+
+    def _begin(self, group: TaskGroup, name: str, work: Work, *args: Any) -> None:
+        """Let a task do something while the workers live."""
+        self._tasks += 1
+        group.start_soon(self._do, work, *args, name=name)
+
+    async def _do(self, work: Work, *args: Any) -> None:
+        try:
+            await work(*args)
+        finally:
+            self._done()
+
+    def _done(self) -> None:
+        """Count a task less; without any the group closes, though its end is noticed later."""
+        self._tasks -= 1
+        if not self._tasks:
             self._group = None
 
     async def _let_end(self) -> None:
@@ -284,7 +306,7 @@ class Thinking:
         group = self._require_thinking()
         desk, feeds = self._seating.join(worker, self._share.block(f"{worker.name} [1]"))
         opening = desk.writing.written(desk.draft.open_step())
-        group.start_soon(self._live, desk, feeds, name=f"worker {desk.name}")
+        self._begin(group, f"worker {desk.name}", self._live, desk, feeds)
         return [ev.WorkerJoined(worker=desk.name, tick=self.clock.ticks), opening]
 
     async def join_fork(self, spawn: Spawn, source: Desk, block: CacheBlock) -> None:
@@ -293,7 +315,7 @@ class Thinking:
         self.reserved.discard(spawn.worker.name)
         desk, feeds = self._seating.join(spawn.worker, block)
         desk.draft.fork(source.draft)
-        group.start_soon(self._live, desk, feeds, name=f"worker {desk.name}")
+        self._begin(group, f"worker {desk.name}", self._live, desk, feeds)
         await self.exchange.emit(
             ev.WorkerJoined(worker=desk.name, tick=self.clock.ticks, forked_from=source.name)
         )
@@ -305,7 +327,7 @@ class Thinking:
             text, to, speaker, self.board, workers=self.desks, coming=self.reserved
         )
         if person is not None:
-            group.start_soon(self._let_speak, person, name=f"speaker {speaker}")
+            self._begin(group, f"speaker {speaker}", self._let_speak, person)
 
     async def _let_speak(self, person: Person) -> None:
         try:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 
 from hogwild_agents import (
     ClosedError,
@@ -18,12 +20,20 @@ from hogwild_agents import (
     UsageError,
     Worker,
     WorkerJoined,
+    WorkerLeft,
 )
 from hogwild_agents.testing import Recorder, scripted_model
 
 pytestmark = pytest.mark.anyio
 PLAIN = Prompt(name="plain", description="", text="Think.")
 LAYOUTS = ["combined", "contiguous", "interleaved", "isolated"]
+
+
+class Brief(Worker):
+    """Writes a word, and leaves."""
+
+    async def run(self) -> None:
+        await self.write("Done.")
 
 
 def seen_by(views: dict[str, list[str]], name: str) -> Callable[[str], str]:
@@ -145,3 +155,30 @@ async def test_a_team_speaks_to_its_run() -> None:
 
     result = await team.solve("What now?", on_event=listen)
     assert result.texts["User"].endswith("Hurry up.\n\n")
+
+
+@pytest.mark.parametrize("turns", range(16))
+async def test_who_speaks_when_the_last_worker_leaves_is_heard_or_told(turns: int) -> None:
+    model = scripted_model({"Ada": ["Done.\n\n"]})
+    team = Team(model, workers=[Brief("Ada")], prompt=PLAIN, limits=Limits(ticks=50))
+    left = anyio.Event()
+
+    def listen(event: Any) -> None:
+        if isinstance(event, WorkerLeft):
+            left.set()
+
+    async def speak() -> None:
+        await left.wait()
+        for _ in range(turns):
+            await checkpoint()
+        try:
+            run.say("One more thing.")
+        except ClosedError:
+            refused.append(True)
+
+    refused: list[bool] = []
+    run = team.start("What now?", on_event=listen)
+    async with anyio.create_task_group() as group:
+        group.start_soon(speak)
+        result = await run.execute()
+    assert ("User" in result.texts) != bool(refused)
