@@ -61,12 +61,13 @@ def call(arguments: list[str]) -> int:
         code = _invoke(arguments)
         sys.stdout.flush()
         return code
-    except HogwildError as error:
-        return _fail(str(error))
     except (KeyboardInterrupt, typer.Abort):
-        print("hogwild: interrupted before there was anything to keep.", file=sys.stderr)
-        return INTERRUPTED
+        return _interrupted()
     except Exception as error:
+        if _comes_of_interrupt(error):
+            return _interrupted()
+        if isinstance(error, HogwildError):
+            return _fail(str(error))
         unwritten = _unwritten(error)
         if unwritten is not None:
             return _forsake(unwritten)
@@ -75,6 +76,18 @@ def call(arguments: list[str]) -> int:
             raise
         message = str(error.format_message()).strip()
         return _fail(_usage_error(error, message)) if message else FAILED
+
+
+def _interrupted() -> int:
+    print("hogwild: interrupted before there was anything to keep.", file=sys.stderr)
+    return INTERRUPTED
+
+
+def _comes_of_interrupt(error: BaseException | None) -> bool:
+    """Whether an error was raised because of Ctrl-C, as modules do that are being imported."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _invoke(arguments: list[str]) -> int:

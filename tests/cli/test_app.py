@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from hogwild_agents.cli import app
 from hogwild_agents.cli.app import call
+from hogwild_agents.errors import ModelError
 from hogwild_agents.layouts import LAYOUTS
 
 
@@ -154,6 +156,21 @@ def ended(arguments: list[str], out: str | int) -> tuple[int, str]:
             check=False,
         )
     return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("kind", [ImportError, ModelError])
+def test_what_an_import_makes_of_ctrl_c_is_an_interruption(
+    kind: type[Exception], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def invoke(arguments: list[str]) -> int:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as error:
+            raise kind("initialization failed") from error
+
+    monkeypatch.setattr(app, "_invoke", invoke)
+    assert call(["run"]) == 130
+    assert capsys.readouterr().err.startswith("hogwild: interrupted")
 
 
 def test_help_names_all_layouts(capsys: pytest.CaptureFixture[str]) -> None:
