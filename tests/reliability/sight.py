@@ -213,7 +213,9 @@ class Sight:
                     )
                     self._addressed[entry.speaker, number] = entry.to
                 case Seated():
-                    self._seats.pop(entry.seat, None)
+                    known = self.authors.get(entry.seat)
+                    if known is None or known.worker is None:  # a worker concludes where it stood
+                        self._seats.pop(entry.seat, None)
                     self._seats[entry.seat] = None
                 case HandedIn():
                     self._hand_in(entry.seat, entry.request)
