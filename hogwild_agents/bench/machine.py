@@ -5,8 +5,6 @@ from __future__ import annotations
 import platform
 import re
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -29,18 +27,6 @@ def facts(device: torch.device) -> dict[str, object]:
         "versions": versions(),
         "commit": commit(),
     }
-
-
-@contextmanager
-def threads(number: int | None) -> Iterator[None]:
-    """Let torch compute with so many threads of the CPU meanwhile; None for its own number."""
-    before = torch.get_num_threads()
-    if number is not None:
-        torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def device_name(device: torch.device) -> str:

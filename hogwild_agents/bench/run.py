@@ -13,7 +13,7 @@ from hogwild_agents.bench.baselines import PLAIN as PLAIN_WAY, Concatenating, Se
 from hogwild_agents.bench.contents import Contents, States, fill_cache, free_cache, read_view
 from hogwild_agents.bench.contestant import Ticks
 from hogwild_agents.bench.floors import Products, measure_bandwidth, weights_read
-from hogwild_agents.bench.machine import facts, threads
+from hogwild_agents.bench.machine import facts
 from hogwild_agents.bench.memory import peak_above, peak_of_process
 from hogwild_agents.bench.prefill import Prefill, measure_prefill
 from hogwild_agents.bench.presets import check_preset, make_model, twin
@@ -39,6 +39,7 @@ from hogwild_agents.bench.ways import Transformers, reason
 from hogwild_agents.engine import Engine
 from hogwild_agents.engine.memory import available
 from hogwild_agents.engine.reach import FULL
+from hogwild_agents.engine.threads import limited
 from hogwild_agents.errors import ConfigError, ContextLengthError
 
 Say = Callable[[str], None]
@@ -65,7 +66,7 @@ def bench(settings: Settings, say: Say, keep: Keep) -> Report:
         ModelError: the model cannot be loaded, or is not supported.
     """
     device = find_device(settings.device)
-    with threads(settings.threads):
+    with limited(settings.threads):
         check_preset(settings, device)
         say(f"Making {settings.preset or settings.model} ...")
         model = make_model(settings, device)

@@ -71,9 +71,9 @@ def loaded(config: RunConfig, *, quiet: bool) -> Iterator[LanguageModel]:
     with ExitStack() as stack:
         with Progress(quiet=quiet) as progress:
             progress.show(f"Loading {config.model}")
-            from hogwild_agents.bench.machine import threads
+            from hogwild_agents.engine.threads import limited
 
-            stack.enter_context(threads(config.threads))
+            stack.enter_context(limited(config.threads))
             model = stack.enter_context(_load(config, progress))
         gc.freeze()  # what was imported and loaded stays: no need to look through it again
         stack.callback(gc.unfreeze)

@@ -47,9 +47,9 @@ def _facts(config: RunConfig, *, from_config: bool) -> ModelFacts:
             return of_model(model)
     with Progress() as progress:
         progress.show(f"Looking at the config of {config.model}")
-        from hogwild_agents.bench.machine import threads
+        from hogwild_agents.engine.threads import limited
 
-        with threads(config.threads):
+        with limited(config.threads):
             return of_config(config)
 
 

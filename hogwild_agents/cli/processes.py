@@ -62,13 +62,13 @@ def follow() -> int:
 
 def _follow(options: dict[str, Any], number: int | None) -> None:
     from hogwild_agents import load_model
-    from hogwild_agents.bench.machine import threads
+    from hogwild_agents.engine.threads import limited
 
     for one in (signal.SIGINT, signal.SIGTERM):
         signal.signal(one, signal.SIG_IGN)  # process 0 heeds them, and ends this one in order
     warnings.simplefilter("ignore")  # it says the same
     with (
-        threads(number),
+        limited(number),
         load_model(**options, tensor_parallel=True, on_progress=_say_nothing) as model,
     ):
         model.follow()

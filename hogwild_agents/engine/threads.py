@@ -1,4 +1,4 @@
-"""Threads: run a compiled function on the threads that torch computes with.
+"""Threads: how many torch computes with, and a compiled function run on them.
 
 A pool of one's own would fight torch's for the cores: its threads spin for a while after each
 operator. GCC's OpenMP, with which torch is built on Linux, hands its threads to anybody who asks
@@ -8,6 +8,8 @@ operator. GCC's OpenMP, with which torch is built on Linux, hands its threads to
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -38,6 +40,18 @@ def run(function: int, place: int, numbers: tuple[int, ...]) -> None:
         _alone(function)(job)
     else:
         together(function, job, threads, 0)
+
+
+@contextmanager
+def limited(number: int | None) -> Iterator[None]:
+    """Let torch compute with so many threads of the CPU meanwhile; None for its own number."""
+    before = torch.get_num_threads()
+    if number is not None:
+        torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def available() -> bool:
