@@ -115,8 +115,7 @@ class Board:
             and self.sees(place.name, other.name)
             and self._keeps(place.name, other.name, other.closing_step)
         ]
-        if len(closing) > 1:
-            closing.sort(key=lambda one: one[0])
+        closing.sort(key=lambda one: one[0])
         kept = self._kept(self.history, self._parts, place.name)
         return [*kept, *(step for _, step in closing)]
 

@@ -7,7 +7,7 @@ chunks. A clock stands around each forward. The chunks are then run alone.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from hogwild_agents.bench.contents import Contents
+from hogwild_agents.bench.forwards import Forward, replaced
 from hogwild_agents.bench.timing import Timing, synchronize, timed
 from hogwild_agents.engine import CacheBlock, Engine, Feed
 
@@ -83,22 +84,21 @@ def measure_prefill(
 @contextmanager
 def _clocked(engine: Engine, device: torch.device) -> Iterator[list[tuple[int, float]]]:
     """Give a list that grows by the tokens and the milliseconds of each forward."""
-    forward: Callable[..., Tensor] = engine.forward
     calls: list[tuple[int, float]] = []
 
-    def timed_forward(feeds: Sequence[Feed], **options: Any) -> Tensor:
-        start = time.perf_counter()
-        logits = forward(feeds, **options)
-        synchronize(device)
-        size = sum(len(feed.tokens) for feed in feeds)
-        calls.append((size, (time.perf_counter() - start) * 1e3))
-        return logits
+    def around(forward: Forward) -> Forward:
+        def timed_forward(feeds: Sequence[Feed], **options: Any) -> Tensor:
+            start = time.perf_counter()
+            logits = forward(feeds, **options)
+            synchronize(device)
+            size = sum(len(feed.tokens) for feed in feeds)
+            calls.append((size, (time.perf_counter() - start) * 1e3))
+            return logits
 
-    engine.forward = timed_forward  # type: ignore[method-assign]
-    try:
+        return timed_forward
+
+    with replaced(engine, around):
         yield calls
-    finally:
-        del engine.forward
 
 
 async def _think_and_read(

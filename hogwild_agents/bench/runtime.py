@@ -8,7 +8,7 @@ the same lengths and views of the same order, are then run bare.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import median
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from hogwild_agents.bench.contents import fill_block
 from hogwild_agents.bench.contestant import Ticks
+from hogwild_agents.bench.forwards import Forward, replaced
 from hogwild_agents.bench.timing import Timing, timed, turn
 from hogwild_agents.engine import (
     BlockSlice,
@@ -100,14 +101,10 @@ class _Stopwatch:
     def on(cls, engine: Engine, workers: int) -> Iterator[_Stopwatch]:
         """Time an engine's forwards while the context lasts."""
         watch = cls(workers)
-        forward = engine.forward
-        engine.forward = watch._around(forward)  # type: ignore[method-assign]
-        try:
+        with replaced(engine, watch._around):
             yield watch
-        finally:
-            del engine.forward
 
-    def _around(self, forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def _around(self, forward: Forward) -> Forward:
         def timed_forward(feeds: Sequence[Feed], **options: Any) -> Tensor:
             counts = len(feeds) == self._workers and all(len(feed.tokens) == 1 for feed in feeds)
             outlines = [_outline(feed.view) for feed in feeds] if counts else self.views

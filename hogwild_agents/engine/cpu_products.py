@@ -290,8 +290,9 @@ def _multiply(job, weight_type, state_type):
     outs, count, rows = get(job, 9), get(job, 10), get(job, 11)
     scales, bias = pointer(get(job, 5), float32), pointer(get(job, 6), state_type)
     laid = pointer(get(job, 2) + take(shifted(job, 1)) * get(job, 3), float32)
-    factors = shifted(laid, min(rows, _BATCH) * -(-count // _CHUNK) * _CHUNK)
-    sums = shifted(factors, min(rows, _BATCH) * -(-count // _CHUNK))
+    pieces = min(rows, _BATCH) * -(-count // _CHUNK)
+    factors = shifted(laid, pieces * _CHUNK)
+    sums = shifted(factors, pieces)
     size = get(job, 12)
     blocks, ready = -(-outs // size), -1
     while True:
