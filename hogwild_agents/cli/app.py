@@ -19,10 +19,10 @@ import typer
 from hogwild_agents.cli import options as opt, processes
 from hogwild_agents.cli.bench import bench
 from hogwild_agents.cli.cores import fewer
+from hogwild_agents.cli.interrupts import INTERRUPTED, SENTENCE
 from hogwild_agents.errors import ConfigError, HogwildError, ProblemError
 
 FAILED = 2
-INTERRUPTED = 130
 NOBODY_READS = 141
 EVAL_BUDGET = 512
 
@@ -79,7 +79,7 @@ def call(arguments: list[str]) -> int:
 
 
 def _interrupted() -> int:
-    print("hogwild: interrupted before there was anything to keep.", file=sys.stderr)
+    print(SENTENCE, file=sys.stderr)
     return INTERRUPTED
 
 

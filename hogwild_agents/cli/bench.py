@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from hogwild_agents.cli.interrupts import ends_at_once
 from hogwild_agents.cli.options import Threads
 
 MODEL, WHAT, HOW, OUTPUT = "Model", "What is measured", "How", "Output"
@@ -107,8 +108,9 @@ def bench(
 
     Exits with 0, or with 130 after Ctrl-C, with what was measured until then.
     """
-    from hogwild_agents.bench.command import run
-    from hogwild_agents.bench.settings import Settings, parse_numbers
+    with ends_at_once():
+        from hogwild_agents.bench.command import run
+        from hogwild_agents.bench.settings import Settings, parse_numbers
 
     if preset is None and model is None:
         preset = Settings.preset

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hogwild_agents.cli import processes
+from hogwild_agents.cli.interrupts import ends_at_once
 from hogwild_agents.cli.notices import engine_warnings
 from hogwild_agents.cli.progress import Progress
 from hogwild_agents.config import RunConfig
@@ -69,7 +70,7 @@ OPTIONS = {
 def loaded(config: RunConfig, *, quiet: bool) -> Iterator[LanguageModel]:
     """Load the config's model, with progress; in the end close it, and tell what it warned of."""
     with ExitStack() as stack:
-        with Progress(quiet=quiet) as progress:
+        with Progress(quiet=quiet) as progress, ends_at_once(progress.close):
             progress.show(f"Loading {config.model}")
             from hogwild_agents.engine.threads import limited
 
@@ -171,7 +172,8 @@ def check_policies(config: RunConfig, place: str = "") -> None:
     """
     for name in config.policies:
         if ":" in name:
-            _imported(name)
+            with ends_at_once():
+                _imported(name)
         if name not in POLICIES and ":" not in name:
             near = nearest(name, POLICIES)
             meant = f"{near} " if near else ""

@@ -27,7 +27,7 @@ from rich.table import Table
 from hogwild_agents.checkpoint import find_here
 from hogwild_agents.cli.build import build_team, check_policies, check_prompt, loaded
 from hogwild_agents.cli.columns import print_table
-from hogwild_agents.cli.run import INTERRUPTED
+from hogwild_agents.cli.interrupts import INTERRUPTED
 from hogwild_agents.config import RunConfig
 from hogwild_agents.errors import ConfigError, HogwildError, ProblemError, RunError
 from hogwild_agents.experiment.statistics import Estimate, average, ratio, share

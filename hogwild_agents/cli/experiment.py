@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from hogwild_agents.cli.build import build_policies, check_policies, check_prompt, loaded
 from hogwild_agents.cli.columns import print_table
-from hogwild_agents.cli.run import INTERRUPTED
+from hogwild_agents.cli.interrupts import INTERRUPTED
 from hogwild_agents.config import RunConfig
 from hogwild_agents.errors import ConfigError, HogwildError, RunError
 from hogwild_agents.experiment.cells import Cell, baselines, cells_of

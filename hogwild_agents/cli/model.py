@@ -8,6 +8,7 @@ from dataclasses import asdict
 from hogwild_agents.cli.build import loaded
 from hogwild_agents.cli.columns import print_columns
 from hogwild_agents.cli.facts import ModelFacts, of_config, of_model
+from hogwild_agents.cli.interrupts import ends_at_once
 from hogwild_agents.cli.progress import Progress
 from hogwild_agents.config import RunConfig
 from hogwild_agents.errors import ConfigError, ModelError
@@ -45,7 +46,7 @@ def _facts(config: RunConfig, *, from_config: bool) -> ModelFacts:
     if not from_config:
         with loaded(config, quiet=False) as model:
             return of_model(model)
-    with Progress() as progress:
+    with Progress() as progress, ends_at_once(progress.close):
         progress.show(f"Looking at the config of {config.model}")
         from hogwild_agents.engine.threads import limited
 

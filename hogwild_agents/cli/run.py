@@ -14,6 +14,7 @@ import anyio
 
 from hogwild_agents.checkpoint import find_here
 from hogwild_agents.cli.build import build_team, check_place, check_policies, check_prompt, loaded
+from hogwild_agents.cli.interrupts import INTERRUPTED
 from hogwild_agents.cli.progress import Progress
 from hogwild_agents.cli.view import SilentView, View
 from hogwild_agents.config import RunConfig
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from hogwild_agents import Policy, Run, RunResult
 
 FRAMES_PER_SECOND = 12
-INTERRUPTED = 130
-"""The exit code after Ctrl-C, as shells have it."""
 NO_ANSWER = 1
 
 

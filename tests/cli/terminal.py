@@ -74,7 +74,7 @@ class Terminal:
     def is_given_back(self) -> bool:
         """Whether it shows its first screen and the cursor, as before."""
         screen = self.written.count(ENTER) == self.written.count(LEAVE)
-        return screen and self.written.rfind(SHOW_CURSOR) > self.written.rfind(HIDE_CURSOR)
+        return screen and self.written.rfind(SHOW_CURSOR) >= self.written.rfind(HIDE_CURSOR)
 
     @property
     def echoes(self) -> bool:

@@ -119,6 +119,34 @@ def test_ctrl_c_while_loading(tmp_path: Path) -> None:
     assert not (tmp_path / "run.jsonl").exists()
 
 
+@pytest.mark.parametrize(
+    ("module", "arguments"),
+    [
+        ("torch", ("run", PROBLEM.text)),
+        ("torch", ("bench", "--preset", "tiny")),
+        ("mine", ("run", PROBLEM.text, "--policy", "mine:Policy")),
+    ],
+)
+@pytest.mark.parametrize("then", ["pass", "raise ImportError('no') from None"])
+def test_ctrl_c_ends_an_import_that_takes_no_notice(
+    arguments: tuple[str, ...], module: str, then: str, tmp_path: Path
+) -> None:
+    (tmp_path / f"{module}.py").write_text(
+        "import time\n"
+        "print('under way', flush=True)\n"
+        "try:\n"
+        "    time.sleep(600)\n"
+        "except KeyboardInterrupt:\n"
+        f"    {then}\n"
+    )
+    with Terminal(*arguments, cwd=tmp_path) as terminal:
+        terminal.read_until(rb"under way")
+        terminal.press_ctrl_c()
+        assert terminal.finish() == 130
+    assert terminal.text.endswith("hogwild: interrupted before there was anything to keep.\n")
+    assert terminal.is_given_back
+
+
 def test_terminal_may_change_its_size(tmp_path: Path) -> None:
     with Terminal(*ENDLESS, cwd=tmp_path, width=140, height=40) as terminal:
         terminal.read_until(THINKING)

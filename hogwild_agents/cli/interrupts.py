@@ -1,0 +1,53 @@
+"""Interrupts: Ctrl-C while modules are imported and a model is loaded ends the program at once.
+
+A KeyboardInterrupt raised in there is not safe. Extension modules swallow it, and the program
+goes on as if nobody had pressed a key; numpy takes its own half-done import for a module and
+recurses for ever; transformers turns it into a ModuleNotFoundError.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+__all__ = ["INTERRUPTED", "SENTENCE", "ends_at_once"]
+
+INTERRUPTED = 130
+"""The exit code after Ctrl-C, as shells have it."""
+SENTENCE = "hogwild: interrupted before there was anything to keep."
+
+
+@contextmanager
+def ends_at_once(tidy: Callable[[], object] | None = None) -> Iterator[None]:
+    """While it lasts, Ctrl-C ends the program there and then, with one sentence and code 130.
+
+    Who ignores the signal, or has a handler of their own, keeps it.
+
+    Args:
+        tidy: called before the end, to give the terminal back.
+    """
+    ours = threading.current_thread() is threading.main_thread()
+    if not ours or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+
+    def end(number: int, frame: object) -> None:
+        # The signal may have come in the midst of writing to the same streams.
+        with suppress(Exception):
+            if tidy is not None:
+                tidy()
+        with suppress(Exception):
+            sys.stdout.flush()
+        with suppress(OSError):
+            os.write(2, f"{SENTENCE}\n".encode())
+        os._exit(INTERRUPTED)
+
+    signal.signal(signal.SIGINT, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
