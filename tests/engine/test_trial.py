@@ -83,7 +83,8 @@ STEPS = st.lists(
 @functools.cache
 def pair() -> tuple[Engine, Engine]:
     """Two engines of equal weights, with a small budget."""
-    return tuple(Engine(LLAMA.build(), max_tokens=BUDGET, verify=False) for _ in range(2))  # type: ignore[return-value]
+    one, other = (Engine(LLAMA.build(), max_tokens=BUDGET, verify=False) for _ in range(2))
+    return one, other
 
 
 def play(engine: Engine, steps: list[Step], *, trials: bool) -> Iterator[tuple[Any, Tensor | None]]:
