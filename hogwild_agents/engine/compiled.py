@@ -9,12 +9,17 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from functools import cache
+from hashlib import sha256
+from importlib import resources
 from importlib.util import find_spec
 from typing import Any
 
 import torch
 
 from hogwild_agents.engine import threads
+
+KERNELS = ("vectors.py", "cpu_attention.py", "cpu_dots.py", "cpu_products.py")
+"""The modules that numba compiles."""
 
 
 class KernelWarning(UserWarning):
@@ -31,13 +36,7 @@ def attention(dtype: torch.dtype) -> Any:
     """Return the attention for keys and values of a dtype; its ``address`` is to be run."""
     from hogwild_agents.engine import cpu_attention
 
-    return _compiled(
-        {
-            torch.float32: cpu_attention.float32_attention,
-            torch.bfloat16: cpu_attention.bfloat16_attention,
-            torch.float16: cpu_attention.float16_attention,
-        }[dtype]
-    )
+    return _compiled(cpu_attention.attention(_types()[dtype], _sources()))
 
 
 @cache
@@ -45,15 +44,33 @@ def products(weights: torch.dtype, states: torch.dtype) -> Any:
     """Return the products of weights of one dtype with states of another, likewise."""
     from hogwild_agents.engine import cpu_products
 
-    return _compiled(
-        {
-            (torch.bfloat16, torch.bfloat16): cpu_products.bfloat16_products,
-            (torch.float16, torch.float16): cpu_products.float16_products,
-            (torch.int8, torch.float32): cpu_products.int8_float32_products,
-            (torch.int8, torch.bfloat16): cpu_products.int8_bfloat16_products,
-            (torch.int8, torch.float16): cpu_products.int8_float16_products,
-        }[weights, states]
-    )
+    kinds = _types()
+    return _compiled(cpu_products.products(kinds[weights], kinds[states], _sources()))
+
+
+def _types() -> dict[torch.dtype, Any]:
+    """Return what numba calls the dtypes."""
+    from numba import types
+
+    from hogwild_agents.engine.vectors import BFLOAT16, FLOAT16
+
+    return {
+        torch.float32: types.float32,
+        torch.bfloat16: BFLOAT16,
+        torch.float16: FLOAT16,
+        torch.int8: types.int8,
+    }
+
+
+def _sources() -> int:
+    """Return a number for what the kernels' modules say.
+
+    numba keeps a function for as long as the file that it is in stays the same. What it calls may
+    have changed in other files; but of what it closes over, numba's key has the value.
+    """
+    folder = resources.files(__package__)
+    texts = (folder.joinpath(name).read_bytes() for name in KERNELS)
+    return int.from_bytes(sha256(b"".join(texts)).digest()[:7], "big") | 1
 
 
 @cache

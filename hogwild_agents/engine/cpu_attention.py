@@ -3,7 +3,8 @@
 It does what the kernels for GPUs do (``gpu_attention.py``), by the same tables of a
 :class:`~hogwild_agents.engine.schedule.Schedule`. The queries that read a stretch stand side by
 side in vectors, *lanes*, over all tokens that see it and the heads of a group: each key is
-widened to float32 once, and multiplied with a whole register of queries at a time.
+widened to float32 once, and multiplied with a whole register of queries at a time. Where they are
+too few to fill one, each has products of its own instead (``cpu_dots.py``).
 
 Importing this module imports numba.
 """
@@ -11,6 +12,7 @@ Importing this module imports numba.
 # No `from __future__ import annotations`: numba reads the signatures.
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from llvmlite import ir
@@ -19,9 +21,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numba.types import float32, float64, int64, void
 
+from hogwild_agents.engine.cpu_dots import TILE, see
 from hogwild_agents.engine.vectors import (
-    BFLOAT16,
-    FLOAT16,
     VECTOR,
     WIDTH,
     any_above,
@@ -51,8 +52,8 @@ STORE, ATTEND, MERGE = 1, 2, 4
 """What is done for a layer, in this order."""
 PANEL = 4 * WIDTH
 """Lanes that are multiplied together, at most: four vectors."""
-TILE = 32
-"""Slots that are read at a time."""
+FEW = WIDTH - 1
+"""Of so many queries of a stretch, or fewer, each has products of its own: less than a vector."""
 _NEVER = float32(-math.inf)
 
 
@@ -74,6 +75,7 @@ class Layer(NamedTuple):
         result: [T, heads, value_dim].
         factors: two float64: the factor of the scores, and the cap that bends them or 0.
         phases: what is to be done: STORE, ATTEND, MERGE, added up.
+        few: up to so many queries of an item have products of their own.
     """
 
     items: int
@@ -110,6 +112,7 @@ class Layer(NamedTuple):
     result: int
     factors: int
     phases: int
+    few: int
 
 
 class Room(NamedTuple):
@@ -343,6 +346,7 @@ def _layer(job):
         get(job, 35),
         get(job, 36),
         get(job, 37),
+        get(job, 38),
     )
 
 
@@ -350,7 +354,8 @@ def _layer(job):
 def _room(start, layer, lanes):
     """Part what a thread has for itself, for so many lanes, whole vectors of them.
 
-    Queries and outs lie panel after panel: [key_dim or value_dim, lanes of the panel] each.
+    Queries and outs lie panel after panel: [key_dim or value_dim, lanes of the panel] each; or,
+    where they are few, line after line.
     """
     outs = shifted(start, layer.key_dim * lanes)
     keys = shifted(outs, layer.value_dim * lanes)
@@ -363,7 +368,7 @@ def _room(start, layer, lanes):
 
 
 @njit(nogil=True, error_model="numpy")
-def _clear(layer, room, lanes):
+def _clear(layer, room, lanes, few):
     """Begin with nothing in all lanes; those without a query see the first slot, with a zero."""
     for at in range(0, lanes, WIDTH):
         store(room.tops, at, spread(_NEVER))
@@ -373,7 +378,7 @@ def _clear(layer, room, lanes):
     for at in range(0, lanes * layer.value_dim, WIDTH):
         store(room.outs, at, spread(float32(0)))
     first, step = _panel_of(lanes - 1, lanes)
-    for dim in range(layer.key_dim):
+    for dim in range(0 if few else layer.key_dim):
         last = first * layer.key_dim + (dim + 1) * step - WIDTH
         store(room.queries, last, spread(float32(0)))
 
@@ -386,7 +391,14 @@ def _panel_of(lane, lanes):
 
 
 @njit(nogil=True, error_model="numpy")
-def _take_queries(layer, element, head, room, rows, count, start, lanes):
+def _place_of(lane, lanes, few, dim):
+    """Return where the numbers of one query lie, [dim]: the first, and the step to the next."""
+    first, step = _panel_of(lane, lanes)
+    return (lane * dim, 1) if few else (first * dim + lane - first, step)
+
+
+@njit(nogil=True, error_model="numpy")
+def _take_queries(layer, element, head, room, rows, count, start, lanes, few):
     """Lay an item's queries out in lanes, turned and scaled, and what each sees.
 
     Returns:
@@ -414,17 +426,15 @@ def _take_queries(layer, element, head, room, rows, count, start, lanes):
                 float32(get(factors, 0)),
                 room.query,
             )
-            first, step = _panel_of(lane, lanes)
-            to = first * layer.key_dim + lane - first
+            to, step = _place_of(lane, lanes, few, layer.key_dim)
             for dim in range(layer.key_dim):
                 put(room.queries, to + dim * step, get(room.query, dim))
     return latest, earliest
 
 
 @njit(nogil=True, error_model="numpy")
-def _read(layer, room, keys, values, done, slots, open, lanes):
+def _read(layer, room, keys, values, done, slots, open, lanes, cap):
     """Let all lanes see a tile of keys [slots, key_dim] and values [slots, value_dim]."""
-    cap = float32(get(pointer(layer.factors, float64), 1))
     for lane in range(0, lanes, PANEL):
         _, step = _panel_of(lane, lanes)
         queries = shifted(room.queries, lane * layer.key_dim)
@@ -449,7 +459,7 @@ def _read(layer, room, keys, values, done, slots, open, lanes):
 
 
 @njit(nogil=True, error_model="numpy")
-def _give_results(layer, head, room, partial, count, lanes):
+def _give_results(layer, head, room, partial, count, lanes, few):
     """Write the partial results of an item, from ``partial`` on."""
     outs, lses = pointer(layer.outs, float32), pointer(layer.lses, float32)
     for lane in range(count * layer.group):
@@ -458,8 +468,7 @@ def _give_results(layer, head, room, partial, count, lanes):
         part = float32(0) if sum == float32(0) else float32(1) / sum
         lse = _NEVER if sum == float32(0) else get(room.tops, lane) + math.log(sum)
         put(lses, place, lse)
-        first, step = _panel_of(lane, lanes)
-        source = first * layer.value_dim + lane - first
+        source, step = _place_of(lane, lanes, few, layer.value_dim)
         for dim in range(layer.value_dim):
             number = get(room.outs, source + dim * step) * part
             put(outs, place * _padded(layer.value_dim) + dim, number)
@@ -472,9 +481,12 @@ def _attend(layer, element, head, item, start_of_room):
     row, count, partial = get(item, 4), get(item, 5), get(item, 6)
     lanes = _padded(count * layer.group)
     room = _room(start_of_room, layer, lanes)
-    _clear(layer, room, lanes)
+    whole = layer.key_dim % WIDTH == 0 and layer.value_dim % WIDTH == 0
+    few = whole and count * layer.group <= layer.few
+    _clear(layer, room, lanes, few)
     rows = shifted(pointer(layer.rows, int64), 4 * row)
-    latest, earliest = _take_queries(layer, element, head, room, rows, count, start, lanes)
+    latest, earliest = _take_queries(layer, element, head, room, rows, count, start, lanes, few)
+    cap = float32(get(pointer(layer.factors, float64), 1))
     addresses = pointer(layer.addresses, int64)
     keys = pointer(get(addresses, 2 * slab), element)
     values = pointer(get(addresses, 2 * slab + 1), element)
@@ -482,11 +494,15 @@ def _attend(layer, element, head, item, start_of_room):
         slots = min(TILE, stop - start - done)
         slot = head * size + start + done
         key, value = shifted(keys, slot * layer.key_dim), shifted(values, slot * layer.value_dim)
+        open = latest <= done and done + slots - 1 <= earliest
+        if few:
+            tile = key, layer.key_dim, value, layer.value_dim
+            see(room, count * layer.group, *tile, done, slots, open, cap)
+            continue
         wide_key = _widened(key, layer.key_dim * slots, room.keys)
         wide_value = _widened(value, layer.value_dim * slots, room.values)
-        open = latest <= done and done + slots - 1 <= earliest
-        _read(layer, room, wide_key, wide_value, done, slots, open, lanes)
-    _give_results(layer, head, room, partial, count, lanes)
+        _read(layer, room, wide_key, wide_value, done, slots, open, lanes, cap)
+    _give_results(layer, head, room, partial, count, lanes, few)
 
 
 @njit(nogil=True, error_model="numpy")
@@ -577,16 +593,16 @@ def _attention(job, element):
                 _merge(layer, element, head, token, room)
 
 
-def float32_attention(job):
-    """Attend in float32."""
-    _attention(integers(job), float32)
+def attention(element: Any, sources: int) -> Callable[[int], None]:
+    """Return the function that is to be compiled for keys and values of a type.
 
+    Args:
+        element: float32, BFLOAT16 or FLOAT16.
+        sources: a number that is not 0, and another one for other sources; see ``compiled.py``.
+    """
 
-def bfloat16_attention(job):
-    """Attend to keys and values in bfloat16."""
-    _attention(integers(job), BFLOAT16)
+    def run(job):
+        if sources:
+            _attention(integers(job), element)
 
-
-def float16_attention(job):
-    """Attend to keys and values in float16."""
-    _attention(integers(job), FLOAT16)
+    return run

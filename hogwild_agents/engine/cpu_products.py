@@ -9,7 +9,9 @@ Importing this module imports numba.
 
 # No `from __future__ import annotations`: numba reads the signatures.
 
+from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 from llvmlite import ir
 from numba import njit, types
@@ -18,8 +20,6 @@ from numba.extending import intrinsic
 from numba.types import float32, int8, int64
 
 from hogwild_agents.engine.vectors import (
-    BFLOAT16,
-    FLOAT16,
     INTEGERS,
     VECTOR,
     WIDTH,
@@ -319,26 +319,17 @@ def _multiply(job, weight_type, state_type):
             )
 
 
-def bfloat16_products(job):
-    """Multiply bfloat16 with bfloat16."""
-    _multiply(integers(job), BFLOAT16, BFLOAT16)
+def products(weight_type: Any, state_type: Any, sources: int) -> Callable[[int], None]:
+    """Return the function that is to be compiled for weights and states of two types.
 
+    Args:
+        weight_type: BFLOAT16, FLOAT16, or int8, which is scaled.
+        state_type: the same, or float32, BFLOAT16 or FLOAT16 with int8.
+        sources: a number that is not 0, and another one for other sources; see ``compiled.py``.
+    """
 
-def float16_products(job):
-    """Multiply float16 with float16."""
-    _multiply(integers(job), FLOAT16, FLOAT16)
+    def run(job):
+        if sources:
+            _multiply(integers(job), weight_type, state_type)
 
-
-def int8_float32_products(job):
-    """Multiply int8, scaled, with float32."""
-    _multiply(integers(job), int8, float32)
-
-
-def int8_bfloat16_products(job):
-    """Multiply int8, scaled, with bfloat16."""
-    _multiply(integers(job), int8, BFLOAT16)
-
-
-def int8_float16_products(job):
-    """Multiply int8, scaled, with float16."""
-    _multiply(integers(job), int8, FLOAT16)
+    return run

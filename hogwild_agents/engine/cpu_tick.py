@@ -71,6 +71,7 @@ class CpuTick:
             result=result.data_ptr(),
             factors=factors.data_ptr(),
             phases=STORE + ATTEND + MERGE,
+            few=cpu_attention.FEW,
         )
         self._run(layer, shape.dtype, tile.block)
         return result.to(dtype)

@@ -28,6 +28,7 @@ BFLOAT16, FLOAT16 = types.uint16, types.int16
 _F32, _I16, _I32, _I64 = ir.FloatType(), ir.IntType(16), ir.IntType(32), ir.IntType(64)
 VECTOR = ir.VectorType(_F32, WIDTH)
 INTEGERS = ir.VectorType(_I32, WIDTH)
+_EIGHT, _PLACES = ir.VectorType(_F32, 8), ir.VectorType(_I32, 8)
 _NAME = f"v{WIDTH}f32"
 
 
@@ -294,6 +295,17 @@ def build_spread(builder, number):
     return builder.shuffle_vector(first, empty, ir.Constant(INTEGERS, [0] * WIDTH))
 
 
+@intrinsic
+def counted(context, first):
+    """Return a vector of whole numbers from one on."""
+
+    def build(context, builder, signature, args):
+        steps = ir.Constant(VECTOR, [float(step) for step in range(WIDTH)])
+        return builder.fadd(build_spread(builder, args[0]), steps)
+
+    return vector(types.float32), build
+
+
 def _binary(name):
     @intrinsic
     def operation(context, left, right):
@@ -369,6 +381,33 @@ def total(context, numbers):
         return build_total(builder, args[0])
 
     return types.float32(vector), build
+
+
+def build_totals(builder, several):
+    """Add up the numbers of each of up to 8 vectors, and return the sums as one of 8 numbers."""
+    empty = ir.Constant(_EIGHT, [0.0] * 8)
+    eight = [_folded(builder, numbers) for numbers in several]
+    eight += [empty] * (8 - len(eight))
+
+    def sum(left, right, firsts, seconds):
+        return builder.fadd(
+            builder.shuffle_vector(left, right, ir.Constant(_PLACES, firsts)),
+            builder.shuffle_vector(left, right, ir.Constant(_PLACES, seconds)),
+        )
+
+    for _ in range(2):  # neighbours, within halves of a register: that costs least
+        pairs = zip(eight[::2], eight[1::2], strict=True)
+        evens, odds = [0, 2, 8, 10, 4, 6, 12, 14], [1, 3, 9, 11, 5, 7, 13, 15]
+        eight = [sum(left, right, evens, odds) for left, right in pairs]
+    return sum(*eight, [0, 1, 2, 3, 8, 9, 10, 11], [4, 5, 6, 7, 12, 13, 14, 15])
+
+
+def _folded(builder, numbers):
+    """Return 8 numbers of the same sum as a vector's."""
+    if WIDTH == 8:
+        return numbers
+    halves = (ir.Constant(_PLACES, [*places]) for places in (range(8), range(8, 16)))
+    return builder.fadd(*(builder.shuffle_vector(numbers, numbers, half) for half in halves))
 
 
 @intrinsic

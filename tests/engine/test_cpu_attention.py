@@ -25,6 +25,9 @@ from tests.engine.families import EVERY, VOCAB
 
 pytestmark = pytest.mark.skipif(not compiled.works(), reason="nothing can be compiled here")
 CPU = torch.device("cpu")
+FEW = [0, 4, 16]
+"""Up to so many queries have products of their own: none, some, or as good as all."""
+FEW_QUERIES = "hogwild_agents.engine.cpu_attention.FEW"
 tunings = st.builds(
     Tuning,
     kernel=st.just("cpu"),
@@ -57,28 +60,32 @@ def error(found: torch.Tensor, expected: torch.Tensor) -> float:
 
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
-    case=drawn_cases([8, 12, 16, 20, 32], [8, 18, 32]),
+    case=drawn_cases([8, 12, 16, 20, 32, 48], [8, 18, 32, 144]),
     tuning=tunings,
     slab=st.sampled_from([5, 4096]),
     threads=st.integers(1, 3),
+    few=st.sampled_from(FEW),
 )
 @example(  # more queries than a panel has lanes, tiles of slots that only some of them see
     case=Case(heads=14, kv_heads=2, workers=5, shared=70, own=9, fed=(17, 1, 40)),
     tuning=Tuning(kernel="cpu", programs=2),
     slab=4096,
     threads=2,
+    few=4,
 )
 @example(  # scores of which only the cap keeps the exponentials finite
     case=Case(softcap=30.0, workers=2, shared=100, own=3, sinks=True, dtype=torch.bfloat16),
     tuning=Tuning(kernel="cpu", programs=1),
     slab=4096,
     threads=1,
+    few=0,
 )
 def test_attention_equals_that_of_torch(
-    case: Case, tuning: Tuning, slab: int, threads: int
+    case: Case, tuning: Tuning, slab: int, threads: int, few: int
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pool, "first_slab", lambda shapes: slab)
+        patch.setattr(FEW_QUERIES, few)
         torch.set_num_threads(threads)
         scene = Scene(case, CPU)
         found = attended(scene, tuning)
@@ -146,15 +153,21 @@ class Own(torch.Tensor):
     """Tensors of somebody's own."""
 
 
+@pytest.mark.parametrize("few", FEW)
 @pytest.mark.parametrize("scale", [1.0, 300.0])
-def test_large_scores_overflow_nowhere(scale: float) -> None:
+def test_large_scores_overflow_nowhere(
+    scale: float, few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FEW_QUERIES, few)
     scene = Scene(Case(workers=3, shared=200, own=10), CPU)
     scene.query *= scale
     found = attended(scene, Tuning(kernel="cpu", programs=1))
     assert error(found, scene.by_torch()) <= 1e-4
 
 
-def test_a_nan_is_not_lost() -> None:
+@pytest.mark.parametrize("few", FEW)
+def test_a_nan_is_not_lost(few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FEW_QUERIES, few)
     scene = Scene(Case(workers=2, shared=50, own=10), CPU)
     scene.query[0, 0, 0, 0] = math.nan  # the first token's first head
     found = attended(scene, Tuning(kernel="cpu", programs=1))
