@@ -5,7 +5,8 @@ It trusts its caller: the engine has checked what is asked for.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -16,6 +17,9 @@ from hogwild_agents.engine.feed import Feed
 from hogwild_agents.engine.pool import LayerShape, Pool, Run, pieces
 from hogwild_agents.engine.rope import Angles, Rope, to_device
 from hogwild_agents.errors import CacheFullError, ConfigError, FeedError
+
+_TOGETHER = 1 << 20
+"""Numbers that are turned in one go, at most: of long blocks one layer's keys after another's."""
 
 
 class Cache:
@@ -116,7 +120,7 @@ class Cache:
         count, offset = len(source), len(target)
         if not count:
             return
-        angles = self._angles(torch.full((count,), offset, device=self._device))
+        angles = self._angles(offset)
         try:
             self.pool.extend(target._runs, count)
         except CacheFullError:
@@ -179,9 +183,9 @@ class Cache:
         target: Sequence[Run],
         target_from: int,
         count: int,
-        angles: dict[tuple[Rope, torch.device], Angles] | None,
+        angles: Mapping[tuple[Rope, torch.device], Angles] | None,
     ) -> None:
-        """Copy entries between runs, turning their keys; source and target may be the same.
+        """Copy entries between runs, all keys turned alike; source and target may be the same.
 
         All is computed before anything is written, so that a failure changes nothing.
         """
@@ -192,23 +196,41 @@ class Cache:
                 here = pieces(source, source_from + done, source_from + count)[0]
                 there = pieces(target, target_from + done, target_from + count)[0]
                 size = min(here[2] - here[1], there[2] - there[1])
-                part = slice(done, done + size)
                 take, give = slice(here[1], here[1] + size), slice(there[1], there[1] + size)
-                for layer, how in enumerate(self._layers):
-                    keys = here[0].keys[layer][:, take]
-                    if angles and how.rope is not None:
-                        cos, sin = angles[how.rope, keys.device]
-                        keys = how.rope.turn(keys, (cos[part], sin[part]))
-                    writes.append((there[0].keys[layer][:, give], keys))
-                    values = here[0].values[layer][:, take]
-                    writes.append((there[0].values[layer][:, give], values))
+                keys = [states[:, take] for states in here[0].keys]
+                if angles:
+                    self._turn(keys, angles)
+                values = [states[:, take] for states in here[0].values]
+                writes += zip((to[:, give] for to in there[0].keys), keys, strict=True)
+                writes += zip((to[:, give] for to in there[0].values), values, strict=True)
                 done += size
             for to, states in writes:
                 to.copy_(states)
 
-    def _angles(self, offsets: Tensor) -> dict[tuple[Rope, torch.device], Angles]:
-        """Return the angles of each rope, on each device that has layers with it."""
-        places = {(how.rope, how.shape.device) for how in self._layers if how.rope}
+    def _turn(self, keys: list[Tensor], angles: Mapping[tuple[Rope, torch.device], Angles]) -> None:
+        """Turn some slots' keys, [kv_heads, slots, key_dim] of each layer; like layers together."""
+        for (rope, shape), layers in self._alike.items():
+            most = max(1, _TOGETHER // keys[layers[0]].numel())
+            for first in range(0, len(layers), most):
+                some = layers[first : first + most]
+                joined = torch.cat([keys[layer] for layer in some])
+                turned = rope.turn(joined, angles[rope, shape.device])
+                for layer, states in zip(some, torch.split(turned, shape.kv_heads), strict=True):
+                    keys[layer] = states
+
+    @cached_property
+    def _alike(self) -> dict[tuple[Rope, LayerShape], list[int]]:
+        """The layers that turn, by how they do and what they store."""
+        found: dict[tuple[Rope, LayerShape], list[int]] = {}
+        for layer, how in enumerate(self._layers):
+            if how.rope is not None:
+                found.setdefault((how.rope, how.shape), []).append(layer)
+        return found
+
+    def _angles(self, offset: int) -> dict[tuple[Rope, torch.device], Angles]:
+        """Return the angles of each rope, [1, pairs], on each device that has layers with it."""
+        places = {(rope, shape.device) for rope, shape in self._alike}
+        offsets = torch.full((1,), offset, device=self._device)
         with torch.no_grad():
             angles = {rope: rope.table.angles(offsets) for rope, _ in places}
             return {(rope, place): to_device(angles[rope], place) for rope, place in places}

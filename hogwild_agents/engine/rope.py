@@ -120,7 +120,7 @@ class Rope:
 
         Args:
             rows: [heads, rows, head_dim].
-            angles: one per row.
+            angles: one per row, or one for all.
 
         Returns:
             [heads, rows, head_dim] in the dtype of ``rows``.

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from hogwild_agents.engine import BlockSlice, CacheBlock, Engine, Feed
+from hogwild_agents.engine import BlockSlice, CacheBlock, Engine, Feed, cache, pool
 from hogwild_agents.engine.rope import Rope
 from hogwild_agents.errors import (
     CacheFullError,
@@ -398,6 +398,7 @@ def test_a_move_that_fails_half_way_keeps_the_books(
 
     with monkeypatch.context() as patch:
         patch.setattr(Rope, "turn", broken)
+        patch.setattr(cache, "_TOGETHER", 1)  # layer by layer, as of long blocks
         with pytest.raises(MemoryError):
             engine.move(source, target)
     engine.check_integrity()
@@ -407,6 +408,20 @@ def test_a_move_that_fails_half_way_keeps_the_books(
     expected.tick(Write(step, [Entry(step)], [5, 6]), Write(history, [Entry(history)], [7]))
     expected.move(step, history)
     expected.tick(Write(step, [Entry(history), Entry(step)], [8]))
+
+
+def test_layers_that_turn_together_turn_as_they_do_alone(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = []
+    for most in (cache._TOGETHER, 1):
+        monkeypatch.setattr(cache, "_TOGETHER", most)
+        source, target = engine.block(), engine.block()
+        engine.forward([Feed(source, [source], [5, 6]), Feed(target, [target], [7, 8, 9])])
+        engine.move(source, target)
+        slab, start, stop = pool.pieces(target._runs, 3, 5)[0]
+        keys.append(torch.stack([states[:, start:stop] for states in slab.keys]))
+    assert torch.equal(*keys)
 
 
 def test_calls_may_be_made_in_inference_mode(engine: Engine) -> None:
