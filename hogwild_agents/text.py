@@ -124,6 +124,8 @@ class TextStream:
         self._held: list[int] = []  # the text of context + held ends in U+FFFD
         self._held_text = self._base  # the text of context + held
         self._given = len(self._base)  # how much of that is given out
+        self._plain: set[int] = set()  # ids that were found to be no byte tokens
+        self._texts: dict[int, str] = {}  # of single ids that were the context
         self._run: list[int] = []  # byte tokens of a character that is not complete
         self._bytes = b""  # what they stand for
 
@@ -141,11 +143,13 @@ class TextStream:
         return self._end_run() + self._release()
 
     def _push(self, token: int) -> str:
-        spelling = self._tokenizer.convert_ids_to_tokens(token)
-        if spelling is None:
-            return ""  # an id beyond the vocabulary has no text
-        if _BYTE.fullmatch(spelling) and (byte := byte_of(self._tokenizer, token)):
-            return self._release() + self._push_byte(token, byte)
+        if token not in self._plain:
+            spelling = self._tokenizer.convert_ids_to_tokens(token)
+            if spelling is None:
+                return ""  # an id beyond the vocabulary has no text
+            if _BYTE.fullmatch(spelling) and (byte := byte_of(self._tokenizer, token)):
+                return self._release() + self._push_byte(token, byte)
+            self._plain.add(token)
         return self._end_run() + self._push_text(token)
 
     def _push_byte(self, token: int, byte: bytes) -> str:
@@ -208,8 +212,17 @@ class TextStream:
     def _settle(self, runs: list[list[int]]) -> None:
         """Go on behind some runs of ids, all of whose text is given out."""
         self._context, self._before = runs, [token for run in runs for token in run]
-        self._base = self._held_text = self._decode(self._before)
+        self._base = self._held_text = self._text_of(self._before)
         self._given = len(self._base)
+
+    def _text_of(self, context: list[int]) -> str:
+        """Return the text of a context alone; nearly always it is a token that was one before."""
+        if len(context) != 1:
+            return self._decode(context)
+        text = self._texts.get(context[0])
+        if text is None:
+            text = self._texts[context[0]] = self._decode(context)
+        return text
 
     def _behind(self, ids: list[int]) -> str:
         """Return the text of the context and some ids."""

@@ -54,7 +54,10 @@ def check_feeds(feeds: Sequence[Feed], cache: Cache, context: Context, vocabular
         _check_tokens(feed, vocabulary)
         cache.require(feed.block)
         for entry in feed.view:
-            if entry not in lengths:
+            block = cache.blocks.get(id(entry))
+            if block is not None:  # a whole block that lives here, nearly always
+                lengths[entry] = len(block) + fresh.get(id(block), 0)
+            elif entry not in lengths:
                 lengths[entry] = _checked_length(entry, cache, fresh)
                 sliced |= isinstance(entry, BlockSlice)
         _check_end(feed, sliced)

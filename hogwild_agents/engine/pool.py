@@ -83,6 +83,12 @@ class Slab:
         pairs = zip(self.keys, self.values, strict=True)
         return torch.tensor([[keys.data_ptr(), values.data_ptr()] for keys, values in pairs])
 
+    def largest_gap(self) -> tuple[int, int]:
+        """Return the first slot of the largest gap, and the slot behind it; (0, 0) without gaps."""
+        sizes = [high - low for low, high in self.gaps]
+        low, high = self.gaps[sizes.index(max(sizes))] if sizes else (0, 0)
+        return low, high
+
     def take_next(self, slot: int, count: int) -> int:
         """Mark free slots that begin exactly at ``slot`` as used; return how many, up to count."""
         index = bisect_left(self.gaps, [slot])
@@ -218,14 +224,12 @@ class Pool:
         return count
 
     def _place(self, runs: list[Run], count: int) -> int:
-        _, number, low, high = max(
-            (high - low, -number, low, high)
-            for number, slab in enumerate(self.slabs)
-            for low, high in slab.gaps
-        )
+        gaps = [slab.largest_gap() for slab in self.slabs]
+        sizes = [high - low for low, high in gaps]
+        number = sizes.index(max(sizes))
+        slab, (low, high) = self.slabs[number], gaps[number]
         count = min(count, high - low)
         start = low + (high - low - count) // 2 if low else low
-        slab = self.slabs[-number]
         slab.take(start, start + count)
         runs.append(Run(slab, start, start + count))
         return count
