@@ -20,7 +20,7 @@ from hogwild_agents.conclusion import conclude
 from hogwild_agents.coordinator import CacheCoordinator, Commit, TickFeed
 from hogwild_agents.ending import Ending
 from hogwild_agents.engine import CacheBlock, Feed
-from hogwild_agents.errors import RunError, UsageError
+from hogwild_agents.errors import CacheFullError, RunError, UsageError
 from hogwild_agents.layouts import Board
 from hogwild_agents.limits import Limits
 from hogwild_agents.opening import encode_opening
@@ -276,7 +276,17 @@ class Run:
 
     async def _prefill(self, feeds: Sequence[TickFeed]) -> None:
         with self._share.join("", self._record.prefilled) as seat:
-            await seat.submit(*feeds)
+            try:
+                await seat.submit(*feeds)
+            except CacheFullError as error:
+                assert self.coordinator is not None, "the seat is its"
+                engine = self.coordinator.engine
+                raise CacheFullError(
+                    f"The run begins with {sum(len(feed.tokens) for feed in feeds)} tokens, but of "
+                    f"the cache budget of {engine.max_tokens} there is room for "
+                    f"{engine.free_tokens}: shorten the prompt, or load the model with a larger "
+                    "max_tokens or max_bytes (--cache-tokens)."
+                ) from error
 
     # -- the end
 

@@ -185,6 +185,7 @@ async def test_a_prompt_without_room_is_told_before_anybody_thinks(tmp_path: Pat
     path = tmp_path / "run.jsonl"
     record = await play(make_team(limited_model(max_tokens=60)), transcript=path)
     assert isinstance(record.error, CacheFullError)
+    assert "tokens, but of the cache budget of 60 there is room for " in str(record.error)
     assert record.result.reason == "failed"
     assert not record.told(RunStarted)
     assert read_transcript(path).result == record.result
