@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -47,6 +48,8 @@ class Exchange:
         self._take = take
         self._dismissed: list[Desk] = []
         self._heard: list[ev.Event] = []  # from outside, since the last tick
+        self._untold: deque[ev.Event] = deque()  # of these
+        self._telling = False
 
     async def emit(self, *events: ev.Event) -> None:
         """Tell events to everybody, then take what the policies ask for, in their order.
@@ -66,10 +69,20 @@ class Exchange:
         self._record.tell(event)
 
     def hear(self, *events: ev.Event) -> None:
-        """Tell what has happened from outside; the policies are asked by :meth:`catch_up`."""
-        for event in events:
-            self._record.tell(event)
+        """Tell what has happened from outside; the policies are asked by :meth:`catch_up`.
+
+        What listeners do meanwhile is told afterwards.
+        """
         self._heard += events
+        self._untold += events
+        if self._telling:
+            return
+        self._telling = True
+        try:
+            while self._untold:
+                self._record.tell(self._untold.popleft())
+        finally:
+            self._telling = False
 
     async def catch_up(self) -> None:
         """Ask the policies about what has happened from outside since this was last called.

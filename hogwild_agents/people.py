@@ -184,15 +184,16 @@ class People:
             UsageError: the text is empty, or a name is wrong; nothing was said.
         """
         self._check(text, to, speaker, workers, coming)
+        events: list[ev.Event] = []
         if speaker not in self._people:
             self._people[speaker] = self._join(speaker, board)
-            self._exchange.hear(ev.WorkerJoined(worker=speaker, tick=self._clock.ticks))
+            events.append(ev.WorkerJoined(worker=speaker, tick=self._clock.ticks))
         person = self._people[speaker]
         speech = self._speech(text, speaker, person.spoken + 1)
         if to is not None:
             board.address(speaker, speech.step, to)
         waits = person.add(speech, partial(self._share.join, speaker))
-        self._exchange.hear(*self._spoke(speaker, speech))
+        self._exchange.hear(*events, *self._spoke(speaker, speech))  # who listens may speak, too
         return person if waits else None
 
     def _check(

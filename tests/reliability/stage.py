@@ -430,8 +430,9 @@ class Stage:
             case "speak" | "speak to some":
                 to = None if op.kind == "speak" or not names else (names[op.who % len(names)],)
                 speaker = SPEAKERS[op.whom % len(SPEAKERS)]
+                before = len(self.log)
                 self.run.say(TEXTS[op.amount], to, speaker=speaker)
-                self.log.append(Spoken(speaker, to))
+                self.log.insert(before, Spoken(speaker, to))  # who hears of it may speak, too
             case "stop":
                 self.run.stop("enough")
             case "cancel run":

@@ -15,8 +15,10 @@ from hogwild_agents import (
     Policy,
     Prompt,
     Run,
+    StepEnded,
     Team,
     TickEnded,
+    TokensWritten,
     UsageError,
     Worker,
     WorkerJoined,
@@ -80,6 +82,31 @@ async def test_what_is_said_to_one_is_seen_by_that_one(layout: str) -> None:
     for seen in views.values():
         assert "For all." in seen[-1]
         assert "And again." in seen[-1]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("heard", [WorkerJoined, TokensWritten, StepEnded])
+async def test_who_hears_a_speech_and_speaks_is_told_behind_it(heard: type, layout: str) -> None:
+    model = scripted_model({name: ["Hm.\n\n"] * 12 for name in ("Ada", "Bob")})
+    team = Team(model, workers=["Ada", "Bob"], layout=layout, prompt=PLAIN, limits=Limits(ticks=50))
+    told: list[tuple[type, int]] = []
+
+    def listen(event: Any) -> None:
+        if getattr(event, "worker", "") == "User":
+            told.append((type(event), getattr(event, "step", 0)))
+            if isinstance(event, heard) and told[-1][1] < 2:
+                run.say("Said second.", "Ada")
+        elif isinstance(event, TickEnded) and event.tick == 2:
+            run.say("Said first.")
+
+    run = team.start("What now?", on_event=listen)
+    result = await run.execute()
+    written = [(TokensWritten, 1), (StepEnded, 1), (TokensWritten, 2), (StepEnded, 2)]
+    assert told == [(WorkerJoined, 0), *written]
+    assert [step.body for step in result.steps if step.worker == "User"] == [
+        "Said first.",
+        "Said second.",
+    ]
 
 
 async def test_a_person_joins_once_and_policies_hear_it() -> None:
