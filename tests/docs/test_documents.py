@@ -1,5 +1,6 @@
 """What README and docs/ show works as it stands there."""
 
+import json
 import re
 import shlex
 import subprocess
@@ -16,15 +17,25 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 BLOCK = re.compile(r"^```python\n(.*?)^```$(?:\n\n^```text\n(.*?)^```$)?", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!https?://|#)([^)#]+)[^)]*\)|src=\"([^\"]+)\"")
-BLOCKS = [
-    pytest.param(
-        found[1],
-        found[2],
-        id=f"{page.relative_to(ROOT)}:{page.read_text()[: found.start()].count(chr(10)) + 1}",
-    )
+BLOCKS = {
+    str(page.relative_to(ROOT)): [
+        (page.read_text()[: found.start()].count("\n") + 1, found[1], found[2])
+        for found in BLOCK.finditer(page.read_text())
+    ]
     for page in PAGES
-    for found in BLOCK.finditer(page.read_text())
-]
+    if BLOCK.search(page.read_text())
+}
+"""The Python of each page: the line above it, the code, and what it is said to print."""
+MARK = "---- the next block ----"
+RUN = f"""
+import json, sys
+
+page, *blocks = json.load(sys.stdin)
+for line, code in blocks:
+    program = compile("\\n" * line + code, page, "exec")
+    exec(program, {{"__name__": "__main__"}})
+    print("{MARK}", flush=True)
+"""
 SHELL = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
 COMMANDS = sorted(
     {
@@ -41,16 +52,23 @@ def test_there_are_blocks_to_run() -> None:
     assert len(BLOCKS) >= 3
 
 
-@pytest.mark.parametrize(("code", "output"), BLOCKS)
-def test_every_python_block_runs_and_prints_what_stands_below(
-    code: str, output: str | None, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("page", BLOCKS)
+def test_every_python_block_runs_and_prints_what_stands_below(page: str, tmp_path: Path) -> None:
+    """Those of a page in one process, each with names of its own."""
+    blocks = [(line, code) for line, code, _ in BLOCKS[page]]
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", RUN],
+        input=json.dumps([page, *blocks]),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=240,
     )
     assert done.returncode == 0, done.stderr
-    if output is not None:
-        assert done.stdout.strip() == output.strip()
+    printed = done.stdout.split(f"{MARK}\n")
+    assert len(printed) == len(blocks) + 1
+    for (line, _, output), found in zip(BLOCKS[page], printed[:-1], strict=True):
+        assert output is None or found.strip() == output.strip(), f"{page}:{line}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
