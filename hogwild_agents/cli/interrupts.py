@@ -50,4 +50,5 @@ def ends_at_once(tidy: Callable[[], object] | None = None) -> Iterator[None]:
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if signal.getsignal(signal.SIGINT) is end:  # what was imported may have set its own
+            signal.signal(signal.SIGINT, signal.default_int_handler)
