@@ -9,9 +9,10 @@ short look can tell: the scale of queries that only far positions have. Those ar
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,8 @@ from torch import Tensor, nn
 from hogwild_agents.engine.pool import LayerShape
 from hogwild_agents.engine.reach import Reach
 from hogwild_agents.engine.rope import Rope
+
+K = TypeVar("K")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,10 +115,14 @@ class Adapter:
     @cached_property
     def alike(self) -> tuple[tuple[int, ...], ...]:
         """The indices of layers of one reach, shape and number of heads, together."""
-        found: dict[tuple[Reach, LayerShape, int], list[int]] = {}
-        for index, layer in enumerate(self.layers):
-            found.setdefault((layer.reach, layer.shape, layer.heads), []).append(index)
-        return tuple(map(tuple, found.values()))
+        found = self._grouped(lambda layer: (layer.reach, layer.shape, layer.heads))
+        return tuple(found.values())
+
+    @cached_property
+    def turning(self) -> dict[tuple[Rope, LayerShape], tuple[int, ...]]:
+        """The indices of layers whose keys turn, by how they do and what the layers store."""
+        found = self._grouped(lambda layer: (layer.rope, layer.shape))
+        return {(rope, shape): layers for (rope, shape), layers in found.items() if rope}
 
     @cached_property
     def readings(self) -> tuple[tuple[Reach, Rope | None], ...]:
@@ -126,6 +133,13 @@ class Adapter:
     def scales(self) -> tuple[QueryScale, ...]:
         """The different scales of queries."""
         return tuple(dict.fromkeys(layer.scale for layer in self.layers if layer.scale))
+
+    def _grouped(self, key: Callable[[LayerAdapter], K]) -> dict[K, tuple[int, ...]]:
+        """Return the indices of the layers by something about them."""
+        found: dict[K, list[int]] = {}
+        for index, layer in enumerate(self.layers):
+            found.setdefault(key(layer), []).append(index)
+        return {kind: tuple(indices) for kind, indices in found.items()}
 
     def describe(self) -> list[str]:
         """Return what the layers do, one line for each thing, with how many do it.

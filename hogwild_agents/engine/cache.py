@@ -6,7 +6,6 @@ It trusts its caller: the engine has checked what is asked for.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -50,7 +49,7 @@ class Cache:
         self.pool = Pool(adapter.shapes, _budget(adapter.shapes, max_tokens, max_bytes))
         self.blocks: dict[int, CacheBlock] = {}
         self._reserved: Sequence[Feed] = ()
-        self._layers = adapter.layers
+        self._adapter = adapter
         self._device = device
 
     def require(self, *blocks: CacheBlock) -> None:
@@ -209,7 +208,7 @@ class Cache:
 
     def _turn(self, keys: list[Tensor], angles: Mapping[tuple[Rope, torch.device], Angles]) -> None:
         """Turn some slots' keys, [kv_heads, slots, key_dim] of each layer; like layers together."""
-        for (rope, shape), layers in self._alike.items():
+        for (rope, shape), layers in self._adapter.turning.items():
             most = max(1, _TOGETHER // keys[layers[0]].numel())
             for first in range(0, len(layers), most):
                 some = layers[first : first + most]
@@ -218,18 +217,9 @@ class Cache:
                 for layer, states in zip(some, torch.split(turned, shape.kv_heads), strict=True):
                     keys[layer] = states
 
-    @cached_property
-    def _alike(self) -> dict[tuple[Rope, LayerShape], list[int]]:
-        """The layers that turn, by how they do and what they store."""
-        found: dict[tuple[Rope, LayerShape], list[int]] = {}
-        for layer, how in enumerate(self._layers):
-            if how.rope is not None:
-                found.setdefault((how.rope, how.shape), []).append(layer)
-        return found
-
     def _angles(self, offset: int) -> dict[tuple[Rope, torch.device], Angles]:
         """Return the angles of each rope, [1, pairs], on each device that has layers with it."""
-        places = {(rope, shape.device) for rope, shape in self._alike}
+        places = {(rope, shape.device) for rope, shape in self._adapter.turning}
         offsets = torch.full((1,), offset, device=self._device)
         with torch.no_grad():
             angles = {rope: rope.table.angles(offsets) for rope, _ in places}

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from hogwild_agents.engine.block import BlockSlice, CacheBlock, ViewEntry
 from hogwild_agents.engine.cache import Cache
 from hogwild_agents.engine.context import Context
-from hogwild_agents.engine.feed import Feed, entry_range
+from hogwild_agents.engine.feed import Feed, entry_block, entry_range
 from hogwild_agents.errors import FeedError
 
 
@@ -78,10 +78,7 @@ def _check_tokens(feed: Feed, vocabulary: int) -> None:
 
 def _checked_length(entry: ViewEntry, cache: Cache, fresh: Mapping[int, int]) -> int:
     """Return how long a view's entry is when its block has gained what is ``fresh``, by its id."""
-    if isinstance(entry, CacheBlock):
-        cache.require(entry)
-        return len(entry) + fresh.get(id(entry), 0)
-    block = entry.block
+    block = entry_block(entry)
     cache.require(block)
     low, high = entry_range(entry, 0)
     if not 0 <= low <= high <= len(block):
@@ -89,7 +86,8 @@ def _checked_length(entry: ViewEntry, cache: Cache, fresh: Mapping[int, int]) ->
             f"A view names the entries {low} to {high} of {block!r}, which has not so many: slice "
             "it within its length."
         )
-    return high - low + (fresh.get(id(block), 0) if entry.stop is None else 0)
+    low, high = entry_range(entry, fresh.get(id(block), 0))
+    return high - low
 
 
 def _check_end(feed: Feed, sliced: bool) -> None:

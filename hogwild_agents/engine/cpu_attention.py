@@ -27,9 +27,11 @@ from hogwild_agents.engine.vectors import (
     WIDTH,
     any_above,
     between,
+    build_blocks,
     build_load,
     build_spread,
     call,
+    capped,
     copy,
     exp,
     floats,
@@ -45,7 +47,6 @@ from hogwild_agents.engine.vectors import (
     spread,
     store,
     take,
-    tanh,
 )
 
 STORE, ATTEND, MERGE = 1, 2, 4
@@ -210,12 +211,7 @@ def _panel(
                 to = builder.bitcast(builder.gep(sums, [at]), VECTOR.as_pointer())
                 builder.store(builder.load(place), to, align=4)
 
-        many = several.literal_value
-        whole = builder.mul(builder.udiv(rows, number(many)), number(many))
-        with cgutils.for_range_slice(builder, number(0), whole, number(many)) as (first, _):
-            block(first, many)
-        with cgutils.for_range_slice(builder, whole, rows, number(1)) as (first, _):
-            block(first, 1)
+        build_blocks(builder, rows, several.literal_value, 1, block)
         return context.get_dummy_value()
 
     given = left, int64, int64, int64, int64, right, int64, sums, int64, several, vectors, fresh
@@ -286,7 +282,7 @@ def _weigh(scores, step, slots, start, lows, highs, open, cap, tops, totals, out
     for slot in range(slots):
         score = load(scores, slot * step)
         if cap != float32(0):
-            score = spread(cap) * tanh(score / spread(cap))
+            score = capped(score, cap)
             store(scores, slot * step, score)
         if not open:
             score = between(low, spread(float32(start + slot)), high, score, spread(_NEVER))

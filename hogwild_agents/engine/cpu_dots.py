@@ -21,10 +21,12 @@ from hogwild_agents.engine.vectors import (
     VECTOR,
     WIDTH,
     between,
+    build_blocks,
     build_load,
     build_spread,
     build_totals,
     call,
+    capped,
     counted,
     exp,
     get,
@@ -35,7 +37,6 @@ from hogwild_agents.engine.vectors import (
     shifted,
     spread,
     store,
-    tanh,
     total,
 )
 
@@ -86,12 +87,7 @@ def _scores(context, keys, dim, slots, queries, scores, several):
                 to = builder.gep(scores, [builder.add(first, number(query * TILE))])
                 builder.store(part, builder.bitcast(to, part.type.as_pointer()), align=4)
 
-        many = _SUMS // queries_at_once
-        whole = builder.mul(builder.udiv(slots, number(many)), number(many))
-        with cgutils.for_range_slice(builder, number(0), whole, number(many)) as (first, _):
-            block(first, many)
-        with cgutils.for_range_slice(builder, whole, slots, number(1)) as (first, _):
-            block(first, 1)
+        build_blocks(builder, slots, _SUMS // queries_at_once, 1, block)
         return context.get_dummy_value()
 
     return void(keys, int64, int64, queries, scores, several), build
@@ -137,13 +133,7 @@ def _add_values(context, values, dim, slots, weights, outs, several):
                 to = builder.bitcast(builder.gep(outs, [tos[at]]), VECTOR.as_pointer())
                 builder.store(builder.load(place), to, align=4)
 
-        many = _SUMS // queries_at_once
-        step = number(many * WIDTH)
-        whole = builder.mul(builder.udiv(dim, step), step)
-        with cgutils.for_range_slice(builder, number(0), whole, step) as (first, _):
-            block(first, many)
-        with cgutils.for_range_slice(builder, whole, dim, number(WIDTH)) as (first, _):
-            block(first, 1)
+        build_blocks(builder, dim, _SUMS // queries_at_once, WIDTH, block)
         return context.get_dummy_value()
 
     return void(values, int64, int64, weights, outs, several), build
@@ -166,7 +156,7 @@ def _weigh(scores, slots, start, low, high, open, cap, tops, totals, outs, value
     for at in range(0, slots, WIDTH):
         score = load(scores, at)
         if cap != float32(0):
-            score = spread(cap) * tanh(score / spread(cap))
+            score = capped(score, cap)
         if masked:
             here = counted(float32(start + at))
             score = between(spread(low), here, spread(last), score, spread(_NEVER))

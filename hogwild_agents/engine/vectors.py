@@ -336,6 +336,22 @@ def call(builder, name, *args):
     return builder.call(function, args)
 
 
+def build_blocks(builder, count, many, unit, block):
+    """Build a loop over ``count`` elements: ``many`` units of them at a time, then one by one.
+
+    Args:
+        count: how many elements there are, an int64; a multiple of ``unit``.
+        many, unit: numbers known when compiled.
+        block: builds the body; it is given the first element, an int64, and how many units.
+    """
+    size = ir.Constant(_I64, many * unit)
+    whole = builder.mul(builder.udiv(count, size), size)
+    for start, stop, units in ((ir.Constant(_I64, 0), whole, many), (whole, count, 1)):
+        step = ir.Constant(_I64, units * unit)
+        with cgutils.for_range_slice(builder, start, stop, step) as (first, _):
+            block(first, units)
+
+
 def prefetch(builder, place):
     """Ask for memory that will be read soon; it need not exist."""
     byte = ir.IntType(8).as_pointer()
@@ -503,3 +519,9 @@ def tanh(number):
     series = fma(series, square, spread(float32(-1 / 3)))
     series = fma(series * square, number, number)
     return between(zero, size, spread(float32(0.1)), series, bent)
+
+
+@njit(nogil=True)
+def capped(scores, cap):
+    """Return scores bent so that none is beyond a cap."""
+    return spread(cap) * tanh(scores / spread(cap))

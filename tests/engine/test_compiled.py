@@ -11,7 +11,6 @@ import pytest
 
 from hogwild_agents.engine import compiled
 
-pytestmark = pytest.mark.skipif(not compiled.works(), reason="nothing can be compiled here")
 ENGINE = Path(compiled.__file__).parent
 
 
@@ -48,6 +47,7 @@ print(cfunc(types.int64(), cache=True)(calling(int(open('number').read()))).ctyp
 """
 
 
+@pytest.mark.skipif(not compiled.works(), reason="nothing can be compiled here")
 def test_numba_keeps_a_function_by_the_number_that_it_closes_over(tmp_path: Path) -> None:
     """Of files it looks at the function's own alone."""
     found = []
