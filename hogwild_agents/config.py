@@ -78,6 +78,7 @@ class RunConfig(BaseModel):
         quantization: such as ``bnb-4bit``, or a table with a ``quant_method``.
         kernels: whether the engine's own kernels compute; None for where they help.
         int8_weights: whether linear layers on the CPU compute with weights rounded to 8 bits.
+        graphs: whether forwards are recorded and replayed; None for where it helps.
         model_options: more for ``from_pretrained`` of transformers, such as ``device_map``.
         prompt: the name of a prompt, or a file.
         workers: how many, or who.
@@ -105,6 +106,7 @@ class RunConfig(BaseModel):
     quantization: Name | dict[str, Any] | None = None
     kernels: bool | None = None
     int8_weights: bool = False
+    graphs: bool | None = None
     model_options: dict[str, Any] = {}
     prompt: Name = "collaborate"
     workers: Count | tuple[WorkerConfig, ...] = 3

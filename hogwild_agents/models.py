@@ -188,6 +188,7 @@ def load_model(
     quantization: Quantization | None = None,
     kernels: bool | None = None,
     int8_weights: bool = False,
+    graphs: bool | None = None,
     model_options: Mapping[str, Any] | None = None,
     tensor_parallel: bool = False,
     verify: bool = True,
@@ -216,6 +217,8 @@ def load_model(
             :class:`Engine`.
         int8_weights: let linear layers on the CPU compute with weights rounded to 8 bits: faster,
             and a little less exact, see :class:`Engine`.
+        graphs: record forwards that come again and again, and replay them; by default where that
+            can be done, see :class:`Engine`.
         model_options: more for ``from_pretrained`` of transformers, such as ``device_map`` or
             ``attn_implementation``; they are passed on as they are.
         tensor_parallel: split the model over the processes that ``torchrun`` has started: all of
@@ -229,7 +232,7 @@ def load_model(
         ModelError: it cannot be loaded; the message is one sentence.
         UnsupportedModelError: it could be loaded, but not run exactly.
         ConfigError: ``max_tokens`` or ``max_context`` is below 1, the rope scaling does not fit,
-            or kernels or int8 weights are asked for and cannot be had.
+            or kernels, int8 weights or graphs are asked for and cannot be had.
     """
     report, options = on_progress or _ignore, model_options or {}
     check_options(options, device)
@@ -263,6 +266,7 @@ def load_model(
         max_context=max_context,
         kernels=kernels,
         int8_weights=int8_weights,
+        graphs=graphs,
         verify=verify,
     )
     return LanguageModel(name=checkpoint.name, engine=engine, tokenizer=tokenizer)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from hogwild_agents.engine import Engine, Feed, Sampler, SamplingParams, ViewEntry, sample
 from hogwild_agents.engine.feed import entry_block
+from hogwild_agents.engine.graphs import SETTLED
 
 GREEDY = SamplingParams(temperature=0.0)
 
@@ -71,6 +72,12 @@ class Ticks:
         for block, length in zip(self._own, self._lengths, strict=True):
             self._engine.truncate(block, length)
         self.fed = first_tokens(self.tokens)
+
+    def settle(self) -> None:
+        """Write until the engine has recorded its forward, if it does so."""
+        self.reset()
+        for _ in range(SETTLED):
+            self.tick()
 
     def logits(self) -> Tensor:
         """See :class:`Contestant`."""

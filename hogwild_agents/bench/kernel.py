@@ -4,7 +4,8 @@ Needs torch, transformers and triton. For every case it prints how far the resul
 in float32, the time of one layer, how fast keys and values were read, and the share of the copy
 bandwidth that this is. Where they are too far, the exit code is 1. On a GPU launches are recorded
 as a CUDA graph; then blocks grow, new tables are laid out, and what the same graph gives is checked
-too. On a CPU triton has to interpret (``TRITON_INTERPRET=1``), and times mean nothing.
+too. At last an engine writes with and without replaying its forwards, and its logits are compared.
+On a CPU triton has to interpret (``TRITON_INTERPRET=1``), and times mean nothing.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from torch import Tensor
 
 from hogwild_agents.bench.floors import measure_bandwidth
 from hogwild_agents.bench.machine import device_name, versions
+from hogwild_agents.bench.presets import PRESETS, random_model
+from hogwild_agents.bench.replays import measure_replays
 from hogwild_agents.bench.scene import Case, Scene
 from hogwild_agents.bench.settings import find_device
 from hogwild_agents.bench.timing import synchronize, timed
@@ -276,7 +279,26 @@ def run(device: torch.device, *, tiny: bool, tuned: bool, only: str) -> int:
         case = replace(QWEN3_32B, dtype=torch.bfloat16, workers=workers, shared=shared, own=50)
         print(f"\nqwen3-32b, {workers} workers, {shared} shared tokens")
         print(f"fastest: {tune(case, tuning, device, partial(print, flush=True))}")
+    if device.type == "cuda" and not only:
+        right = _compare_replays(device) and right
     return 0 if right else 1
+
+
+def _compare_replays(device: torch.device) -> bool:
+    """Print how an engine's replayed ticks compare with plain ones; return if they are near."""
+    print("\nticks of 4 workers, replayed and plain")
+    right = True
+    for name, dtype in (("tiny", torch.float32), ("qwen2.5-0.5b", torch.bfloat16)):
+        found = measure_replays(random_model(PRESETS[name].config(), dtype, device), device)
+        near = found.error <= BOUNDS[dtype] and found.ms is not None
+        right = right and near
+        print(
+            f"{name}, {str(dtype).removeprefix('torch.')}: {found.replayed} of {found.ticks} "
+            f"replayed, error {found.error:.1e}, {found.ms or float('nan'):.3f} ms instead of "
+            f"{found.plain_ms:.3f}" + ("" if near else "  TOO FAR, OR NEVER REPLAYED"),
+            flush=True,
+        )
+    return right
 
 
 def _tuning(device: torch.device) -> Tuning:

@@ -197,6 +197,7 @@ class _Bench:
         own = settings.own_tokens(context, workers)
         contents = fill_cache(engine, workers, context - workers * own, own)
         ticks, notes = Ticks(engine, contents.views), list[str]()
+        ticks.settle()
         contestants: dict[str, Runner] = {ENGINE: ticks, **singles}
         contestants[PRODUCTS] = Products(self._plain, workers)
         if "products" in engine.kernels:

@@ -42,6 +42,7 @@ class Settings:
         ticks: timed ticks in each turn, after one that is not timed.
         kernels: whether the engine's own kernels compute; None for where they help.
         int8_weights: whether the engine computes with weights rounded to 8 bits.
+        graphs: whether the engine records forwards and replays them; None for where it helps.
         compiling: whether transformers' single sequence is also tried compiled.
         json: a file for all numbers.
         plot: a file for an SVG.
@@ -61,6 +62,7 @@ class Settings:
     ticks: int = 4
     kernels: bool | None = None
     int8_weights: bool = False
+    graphs: bool | None = None
     compiling: bool = True
     json: Path | None = None
     plot: Path | None = None

@@ -21,11 +21,14 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from hogwild_agents.bench.contestant import Ticks
 from hogwild_agents.bench.timing import synchronize, timed
-from hogwild_agents.engine import Engine
+from hogwild_agents.engine import Engine, compiled
 from hogwild_agents.engine.attention import NAME
+from hogwild_agents.engine.tape import Tape
+from hogwild_agents.engine.threads import Job
 
 T = TypeVar("T")
 BY_CLOCK = "clocks around the calls"
+BY_CALL = "clocks around the calls of a recording"
 BY_KERNEL = "torch.profiler, by the names of the kernels"
 _ATTENTION = re.compile(r"attn|attention|attend|hogwild|flash|fmha", re.IGNORECASE)
 
@@ -52,11 +55,11 @@ class Shares:
 
 def measure_shares(engine: Engine, ticks: Ticks, device: torch.device, count: int) -> Shares | None:
     """Return the shares over some ticks; None where the model's forward cannot be watched."""
-    ticks.reset()
+    ticks.settle()
     ticks.tick()
     if device.type == "cuda":
         return _by_kernel(ticks, device, count)
-    return _by_clock(engine, ticks, count)
+    return _by_call(engine, ticks, count) if engine.replayed else _by_clock(engine, ticks, count)
 
 
 class _Clock:
@@ -95,6 +98,29 @@ def _by_clock(engine: Engine, ticks: Ticks, count: int) -> Shares | None:
         sampling=spent["sample"] / whole,
         planning=(spent["forward"] - spent["model"]) / whole,
         how=BY_CLOCK,
+    )
+
+
+def _by_call(engine: Engine, ticks: Ticks, count: int) -> Shares | None:
+    """Ask the tape which the ticks are replayed from."""
+    attention = {compiled.attention(shape.dtype).address for shape in engine.adapter.shapes}
+    clock, whole, attending = _Clock(), 0.0, 0.0
+    forward, sample = clock.around("forward", ticks.logits), clock.around("sample", ticks.sample)
+    for _ in range(count):
+        sample(forward())
+        if not isinstance(engine.replayed, Tape):
+            return None
+        for call, seconds in engine.replayed.profile():
+            whole += seconds
+            if isinstance(call, Job) and call.function in attention:
+                attending += seconds
+    spent = clock.spent["forward"] + clock.spent["sample"]
+    return Shares(
+        model=(whole - attending) / spent,
+        attention=attending / spent,
+        sampling=clock.spent["sample"] / spent,
+        planning=max(0.0, clock.spent["forward"] - whole) / spent,
+        how=BY_CALL,
     )
 
 

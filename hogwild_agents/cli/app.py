@@ -196,6 +196,7 @@ def _run(
     quantization: opt.Quantization = None,
     kernels: opt.Kernels = None,
     int8_weights: opt.Int8Weights = None,
+    graphs: opt.Graphs = None,
     model_option: opt.ModelOption = None,
     save: opt.Save = None,
     quiet: opt.Quiet = False,
@@ -233,6 +234,7 @@ def _run(
         "quantization": quantization,
         "kernels": kernels,
         "int8_weights": int8_weights,
+        "graphs": graphs,
         "model_options": _model_options(model_option),
         "save": save,
     }
@@ -441,6 +443,7 @@ def _model_check(
     quantization: opt.Quantization = None,
     kernels: opt.Kernels = None,
     int8_weights: opt.Int8Weights = None,
+    graphs: opt.Graphs = None,
     model_option: opt.ModelOption = None,
     as_json: opt.AsJson = False,
 ) -> int:
@@ -461,6 +464,7 @@ def _model_check(
         "quantization": quantization,
         "kernels": kernels,
         "int8_weights": int8_weights,
+        "graphs": graphs,
         "model_options": _model_options(model_option),
     }
     config = RunConfig().override(_only_given(given))

@@ -84,6 +84,15 @@ def bench(
             rich_help_panel=HOW,
         ),
     ] = False,
+    graphs: Annotated[
+        bool | None,
+        typer.Option(
+            "--graphs/--no-graphs",
+            metavar="",
+            help="Whether the engine records forwards and replays them. Default: where it helps.",
+            rich_help_panel=HOW,
+        ),
+    ] = None,
     no_compile: Annotated[
         bool,
         typer.Option(
@@ -126,6 +135,7 @@ def bench(
         ticks=ticks,
         kernels=kernels,
         int8_weights=int8_weights,
+        graphs=graphs,
         compiling=not no_compile,
         json=json,
         plot=plot,

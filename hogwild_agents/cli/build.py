@@ -119,6 +119,7 @@ def load_options(config: RunConfig) -> dict[str, Any]:
         "quantization": config.quantization,
         "kernels": config.kernels,
         "int8_weights": config.int8_weights,
+        "graphs": config.graphs,
         "model_options": config.model_options,
         "revision": config.revision,
     }

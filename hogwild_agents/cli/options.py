@@ -157,6 +157,15 @@ Int8Weights = Annotated[
         "--int8-weights",
     ),
 ]
+Graphs = Annotated[
+    bool | None,
+    _option(
+        MODEL,
+        "Record forwards that come again and again, and replay them. Default: where it helps.",
+        FLAG,
+        "--graphs/--no-graphs",
+    ),
+]
 ModelOption = Annotated[
     list[str] | None,
     _option(

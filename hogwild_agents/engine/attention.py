@@ -58,9 +58,12 @@ class AttentionPlan(Protocol):
 
 
 def register() -> None:
-    """Make the attention known to transformers; doing it again changes nothing."""
+    """Make the attention known to transformers; doing it again changes nothing.
+
+    For an attention without masks of its own transformers makes none. With one it would look
+    first whether the positions are those of several texts, and wait for the answer.
+    """
     AttentionInterface.register(NAME, _attention)
-    AttentionMaskInterface.register(NAME, _no_mask)
     AttentionInterface.register(SURVEY, _surveyed_attention)
     AttentionMaskInterface.register(SURVEY, _mask_rule)
 
@@ -133,6 +136,23 @@ class TickAttention:
         else:
             merged = merge(partials, reading.merge, group, sinks)
         return merged.to(query.dtype).contiguous()[None]
+
+    def settle(self) -> None:
+        """Lay out everything now that a layer would lay out when it comes to it.
+
+        Whatever is computed afterwards finds the tick in the same places, for :meth:`refill`.
+        """
+        plan = self._plan
+        if plan.schedule is not None:
+            self._tick_on(plan.position_ids.device, plan.schedule)
+
+    def refill(self, plan: Plan) -> None:
+        """Take over another tick in place, of a schedule that fits, after :meth:`settle`."""
+        assert plan.schedule is not None
+        (tick,) = self._ticks.values()
+        if not tick.refill(plan.schedule):
+            raise RuntimeError("a tick was to be replayed that is laid out otherwise")
+        self._plan.refill(plan)
 
     def _plan_on(self, device: torch.device) -> Plan:
         if device not in self._placed:
@@ -345,10 +365,6 @@ def _surveyed_attention(
     **options: Any,
 ) -> tuple[Tensor, None]:
     return _attention(module, query, key, value, None, rule=attention_mask, **options)
-
-
-def _no_mask(*args: Any, **kwargs: Any) -> None:
-    """Return no mask: who sees whom is in the plan."""
 
 
 def _mask_rule(*args: Any, mask_function: Callable[..., Any], **kwargs: Any) -> MaskRule:

@@ -24,6 +24,11 @@ class Bridge:
             if _is_attention(part)
         ]
 
+    @property
+    def hooks(self) -> list[int]:
+        """Their ids."""
+        return [hook.id for hook in self._hooks]
+
     @contextmanager
     def carrying(self, plan: Any) -> Iterator[None]:
         """Hand the plan to every attention module that is called inside of this context."""

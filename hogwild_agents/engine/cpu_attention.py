@@ -20,6 +20,7 @@ from numba import njit
 from numba.core import cgutils
 from numba.extending import intrinsic
 from numba.types import float32, float64, int64, void
+from torch import Tensor
 
 from hogwild_agents.engine.cpu_dots import TILE, see
 from hogwild_agents.engine.vectors import (
@@ -59,7 +60,7 @@ _NEVER = float32(-math.inf)
 
 
 class Layer(NamedTuple):
-    """What the kernel is told of one layer, in its order; tensors by their addresses.
+    """What the kernel is told of one layer, in its order; a tensor stands for its address.
 
     Attributes:
         items, ends, rows, partials, partial_ends: tables, as a ``Layout`` tells of them.
@@ -86,20 +87,20 @@ class Layer(NamedTuple):
     partial_ends: int
     slots: int
     addresses: int
-    queries: int
+    queries: int | Tensor
     query_head: int
     query_token: int
-    keys: int
+    keys: int | Tensor
     key_head: int
     key_token: int
-    values: int
+    values: int | Tensor
     value_head: int
     value_token: int
-    cosines: int
-    sines: int
-    outs: int
-    lses: int
-    sinks: int
+    cosines: int | Tensor
+    sines: int | Tensor
+    outs: int | Tensor
+    lses: int | Tensor
+    sinks: int | Tensor
     key_dim: int
     value_dim: int
     group: int
@@ -110,8 +111,8 @@ class Layer(NamedTuple):
     start: int
     pairs: int
     neighbours: int
-    result: int
-    factors: int
+    result: int | Tensor
+    factors: int | Tensor
     phases: int
     few: int
 

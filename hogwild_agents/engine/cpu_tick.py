@@ -26,9 +26,23 @@ class CpuTick:
 
     def __init__(self, schedule: Schedule, adapter: Adapter, home: torch.device) -> None:
         self._schedule, self._adapter, self._home = schedule, adapter, home
-        self._angles: dict[Rope, Angles] = {}
         self._rooms: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
         self._table = schedule.table.data_ptr()
+        self._angles = self._turns(schedule)
+
+    def refill(self, schedule: Schedule) -> bool:
+        """Take over another tick in place, so that the same jobs serve it.
+
+        Returns:
+            False if its sections do not lie where this one's do; nothing has changed then.
+        """
+        if not self._schedule.fits(schedule):
+            return False
+        self._schedule.table.copy_(schedule.table)
+        for rope, angles in self._turns(schedule).items():
+            for mine, new in zip(self._angles[rope], angles, strict=True):
+                mine.copy_(new)
+        return True
 
     def attend(
         self, index: int, queries: Tensor, keys: Tensor, values: Tensor, scale: float
@@ -45,7 +59,7 @@ class CpuTick:
         queries, keys, values = (_dense(one, shape.dtype) for one in (queries, keys, values))
         result = queries.new_empty(schedule.tokens, how.heads, shape.value_dim)
         outs, lses = self._room(shape.kv_heads * room * group, padded(shape.value_dim))
-        cos, sin = (outs, outs) if rope is None else self._turns(rope)
+        cos, sin = (outs, outs) if rope is None else self._angles[rope]
         sinks = None if how.sinks is None else how.sinks.float().contiguous()
         factors = torch.tensor([scale, how.softcap or 0.0], dtype=torch.float64)
         # mypy cannot count what the stars hold: 20 numbers, in the order of a layer.
@@ -56,8 +70,8 @@ class CpuTick:
             *_place(queries),
             *_place(keys),
             *_place(values),
-            *(states.data_ptr() for states in (cos, sin, outs, lses)),
-            sinks=0 if sinks is None else sinks.data_ptr(),
+            *(cos, sin, outs, lses),
+            sinks=0 if sinks is None else sinks,
             key_dim=shape.key_dim,
             value_dim=shape.value_dim,
             group=group,
@@ -68,8 +82,8 @@ class CpuTick:
             start=0 if rope is None else rope.start,
             pairs=0 if rope is None else cos.shape[-1],
             neighbours=int(rope is not None and rope.pairing == "neighbours"),
-            result=result.data_ptr(),
-            factors=factors.data_ptr(),
+            result=result,
+            factors=factors,
             phases=STORE + ATTEND + MERGE,
             few=cpu_attention.FEW,
         )
@@ -102,12 +116,12 @@ class CpuTick:
             self._rooms[results, width] = torch.empty(results, width), torch.empty(results)
         return self._rooms[results, width]
 
-    def _turns(self, rope: Rope) -> Angles:
-        """Return the angles of the schedule's offsets."""
-        if rope not in self._angles:
-            offsets = self._schedule.table[slice(*self._schedule.offsets)].to(self._home)
-            self._angles[rope] = rope.angles(offsets, self._schedule.table.device)
-        return self._angles[rope]
+    def _turns(self, schedule: Schedule) -> dict[Rope, Angles]:
+        """Return the angles of a schedule's offsets, by rope."""
+        offsets = schedule.table[slice(*schedule.offsets)].to(self._home)
+        device = schedule.table.device
+        ropes = dict.fromkeys(rope for rope, _ in self._adapter.turning)
+        return {rope: rope.angles(offsets, device) for rope in ropes}
 
 
 def _dense(states: Tensor, dtype: torch.dtype) -> Tensor:
@@ -125,6 +139,6 @@ def _dense(states: Tensor, dtype: torch.dtype) -> Tensor:
     return states if states.stride(-1) == 1 else states.contiguous()
 
 
-def _place(states: Tensor) -> tuple[int, int, int]:
-    """Return where states [heads, T, dim] lie: their address and two strides."""
-    return states.data_ptr(), states.stride(0), states.stride(1)
+def _place(states: Tensor) -> tuple[Tensor, int, int]:
+    """Return where states [heads, T, dim] lie: themselves for their address, and two strides."""
+    return states, states.stride(0), states.stride(1)

@@ -32,8 +32,9 @@ from hogwild_agents.engine.cache import Cache
 from hogwild_agents.engine.checks import check_feeds, check_tick
 from hogwild_agents.engine.context import find_context
 from hogwild_agents.engine.feed import Feed
+from hogwild_agents.engine.graphs import Graph, Graphs, obstacle, recorder_of
 from hogwild_agents.engine.loan import Loan
-from hogwild_agents.engine.plan import build_plan
+from hogwild_agents.engine.plan import Plan, build_plan
 from hogwild_agents.engine.pool import LayerShape
 from hogwild_agents.engine.probe import Probe
 from hogwild_agents.engine.products import Products, find_layers
@@ -71,13 +72,16 @@ class Engine:
         int8_weights: let linear layers on the CPU compute with copies of their weights that are
             rounded to 8 bits, with one factor for each output: half the bytes to read for each
             tick, and logits that differ a little, see :attr:`int8_bytes`.
+        graphs: record the forward of small ticks that come again and again, and replay it without
+            Python in between (by CUDA graphs on a GPU); by default where the layers' attention is
+            all the engine's own and the model lies on one device. See :attr:`graphs`.
         verify: check on a short probe that the logits equal those of the plain forward.
 
     Raises:
         UnsupportedModelError: the model's logits would not be computed exactly.
         LentModelError: the model is lent to another engine.
-        ConfigError: a budget or the context is below one token, or kernels or int8 weights are
-            asked for and cannot be had.
+        ConfigError: a budget or the context is below one token, or kernels, int8 weights or graphs
+            are asked for and cannot be had.
     """
 
     def __init__(
@@ -89,6 +93,7 @@ class Engine:
         max_context: int | None = None,
         kernels: bool | None = None,
         int8_weights: bool = False,
+        graphs: bool | None = None,
         verify: bool = True,
     ) -> None:
         reason = unsupported_reason(model.config)
@@ -105,6 +110,7 @@ class Engine:
         self._trial: Trial | None = None  # it has slots
         self._closed = False
         self._probe_error: float | None = None
+        self._graphs: Graphs | None = None
         self._loan = Loan(model, self._context)
         weakref.finalize(self, self._loan.give_back).atexit = False
         try:
@@ -127,6 +133,8 @@ class Engine:
                 self._cache = Cache(self._adapter, self.device, max_tokens=size)
                 self._probe_error = probe.check(self)
             self._cache = cache
+            if graphs is not False:
+                self._graphs = self._recorded(graphs)
         except BaseException:
             self.close()
             raise
@@ -198,6 +206,22 @@ class Engine:
         multiplied = bool(self._loan.products and self._loan.products.layers)
         found = {"attention": tuned, "products": multiplied}
         return tuple(name for name, own in found.items() if own)
+
+    @property
+    def graphs(self) -> int:
+        """How many recordings of forwards are there to be replayed.
+
+        A forward is recorded when a few ticks were laid out alike, unless it looks at numbers on
+        the way (as some mixtures of experts do) or somebody has hooked the model. A recording
+        is held against the plain forward for two ticks first; and where the model was changed
+        since, all are forgotten.
+        """
+        return self._graphs.count if self._graphs else 0
+
+    @property
+    def replayed(self) -> Graph | None:
+        """What the last tick was replayed from; None if it was computed anew."""
+        return self._graphs.last if self._graphs else None
 
     @property
     def int8_bytes(self) -> int:
@@ -280,8 +304,9 @@ class Engine:
             TickError: the logits are not numbers.
         """
         self._check_forward(feeds, logits)
+        several = any(len(feed.tokens) > 1 for feed in feeds)
         try:
-            result = self._run(feeds, keep_all=logits == "all")
+            result = self._run(feeds, keep_all=several and logits == "all")
         except BaseException:
             self._cache.withdraw()
             raise
@@ -346,6 +371,7 @@ class Engine:
         if self._closed:
             return
         self._closed = True
+        self._graphs = None
         if hasattr(self, "_cache"):
             self._cache.clear()
         self._loan.give_back()
@@ -399,21 +425,38 @@ class Engine:
 
     def _logits(self, feeds: Sequence[Feed], *, keep_all: bool) -> Tensor:
         """Compute the logits of feeds whose slots are reserved."""
+        graphs = None if keep_all else self._graphs
         with torch.no_grad():
             plan = build_plan(feeds, self._adapter, self._cache.pool, self.device, self._tuning)
-            logits = self._loan.forward(
-                plan.input_ids,
-                plan.position_ids,
-                TickAttention(plan, self._adapter),
-                0 if keep_all else plan.last,
-            )
+            replayed = graphs.replay(plan) if graphs else None
+            logits = self._plain_logits(plan, keep_all) if replayed is None else replayed
         # The sum is NaN if one of them is (or if some are infinite): no copy in the usual case.
         if bool(logits.sum().isnan()) and bool(logits.isnan().any()):
             raise TickError(
                 "The forward pass gave NaN instead of logits, so no block was changed: check the "
                 f"model's weights and its dtype ({self.dtype})."
             )
+        if graphs and replayed is None:
+            with torch.no_grad():
+                if not graphs.learn(plan, logits):
+                    logits = self._plain_logits(plan, keep_all)
         return logits
+
+    def _plain_logits(self, plan: Plan, keep_all: bool) -> Tensor:
+        attention = TickAttention(plan, self._adapter)
+        keep = 0 if keep_all else plan.last
+        return self._loan.forward(plan.input_ids, plan.position_ids, attention, keep).float()
+
+    def _recorded(self, wanted: bool | None) -> Graphs | None:
+        """Return what records forwards here, if anything does."""
+        reason = obstacle(self._loan, self._adapter, self._tuning)
+        if reason is None:
+            return Graphs(self._loan, self._adapter, recorder_of(self._loan), self._loan.hooks)
+        if wanted:
+            raise ConfigError(
+                f"graphs is on, but no forward can be recorded: {reason}; leave it out."
+            )
+        return None
 
     # -- checks
 

@@ -26,6 +26,7 @@ class Loan:
         model: the model.
         device: where it takes token ids.
         vocab_size: number of token ids.
+        scattered: whether its weights lie on several devices.
     """
 
     def __init__(self, model: Any, context: Context) -> None:
@@ -33,7 +34,7 @@ class Loan:
         self.device = _input_device(model)
         self.vocab_size = int(model.get_input_embeddings().weight.shape[0])
         self._context = context
-        self._scattered = _is_scattered(model)
+        self.scattered = _is_scattered(model)
         self._attention = _implementations(model.config)
         self._modes = [(module, module.training) for module in model.modules()]
         self._bridge: Bridge | None = None
@@ -64,6 +65,11 @@ class Loan:
         """Take care that linear layers compute by torch again when the model is given back."""
         self.products = products
 
+    @property
+    def hooks(self) -> list[int]:
+        """The ids of the engine's own hooks on the model."""
+        return self._bridge.hooks if self._bridge else []
+
     def forward(
         self, input_ids: Tensor, position_ids: Tensor, plan: AttentionPlan, keep: int | Tensor
     ) -> Tensor:
@@ -76,7 +82,7 @@ class Loan:
             keep: which tokens get logits: the last so many of them (0: all), or their indices.
 
         Returns:
-            [kept, vocab] of the first text, float32.
+            [kept, vocab] of the first text, in the model's dtype.
         """
         with self._bridge.carrying(plan) if self._bridge else nullcontext():
             output = self.model(
@@ -86,7 +92,7 @@ class Loan:
                 logits_to_keep=self._kept(keep),
                 plan=plan,
             )
-        logits: Tensor = output.logits[0].float()
+        logits: Tensor = output.logits[0]
         return logits
 
     def give_back(self) -> None:
@@ -106,7 +112,7 @@ class Loan:
 
     def _kept(self, keep: int | Tensor) -> int | list[int] | Tensor:
         """Return which tokens get logits, as a model takes it whose last layer lies elsewhere."""
-        return keep.tolist() if self._scattered and isinstance(keep, Tensor) else keep
+        return keep.tolist() if self.scattered and isinstance(keep, Tensor) else keep
 
 
 def _implementations(config: Any) -> dict[str, Any]:

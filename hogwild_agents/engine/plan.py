@@ -165,6 +165,14 @@ class Plan:
             corrections={of: factors.to(device) for of, factors in self.corrections.items()},
         )
 
+    def refill(self, other: Plan) -> None:
+        """Take over what the model is given in another tick of as many tokens and feeds."""
+        self.input_ids.copy_(other.input_ids)
+        self.position_ids.copy_(other.position_ids)
+        self.last.copy_(other.last)
+        for scale, factors in self.corrections.items():
+            factors.copy_(other.corrections[scale])
+
 
 def build_plan(
     feeds: Sequence[Feed],

@@ -141,11 +141,11 @@ class _Product:
         rows = states.numel() // count
         result = states.new_empty(*states.shape[:-1], outs)
         job = (
-            numbers.data_ptr(),
-            0 if scales is None else scales.data_ptr(),
-            0 if bias is None else bias.data_ptr(),
-            states.data_ptr(),
-            result.data_ptr(),
+            numbers,
+            0 if scales is None else scales,
+            0 if bias is None else bias,
+            states,
+            result,
             outs,
             count,
             rows,

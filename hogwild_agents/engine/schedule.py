@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from importlib.util import find_spec
 from itertools import chain
 from typing import Literal
@@ -241,11 +241,17 @@ class Schedule:
 
     def fits(self, other: Schedule) -> bool:
         """Whether another tick has all its sections in the same places."""
-        mine, theirs = (
-            (one.kinds, one.tokens, one.layouts, one.offsets, one.slots, one.addresses)
-            for one in (self, other)
-        )
-        return mine == theirs
+        return self.shape == other.shape
+
+    @cached_property
+    def shape(self) -> Hashable:
+        """Everything but the numbers in the table: equal where these lie in the same places."""
+        alike: dict[int, tuple[Kind, list[int]]] = {}  # layers of one kind share one object
+        for index, kind in self.kinds.items():
+            alike.setdefault(id(kind), (kind, []))[1].append(index)
+        groups = tuple((kind, tuple(layers)) for kind, layers in alike.values())
+        places = tuple(self.layouts.items())
+        return groups, self.tokens, places, self.offsets, self.slots, self.addresses
 
 
 def lay_out(

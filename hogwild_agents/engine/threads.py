@@ -8,12 +8,17 @@ operator. GCC's OpenMP, with which torch is built on Linux, hands its threads to
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
+from torch import Tensor
+
+Numbers: TypeAlias = Sequence[int | Tensor]
+"""What a job is told; a tensor stands for its address."""
 
 HEAD = 4
 """So many integers come before a job's own: a counter for units of work, one for places in the
@@ -22,24 +27,73 @@ room, the room's address, and the bytes of a place."""
 _LINE = 64
 """Bytes of a line of the processor's caches."""
 
+_NOTE: ContextVar[Callable[[int, int, Numbers], None] | None] = ContextVar("note", default=None)
 
-def run(function: int, place: int, numbers: tuple[int, ...]) -> None:
-    """Run a function on all of torch's threads, and wait until each has come back.
+
+class Job:
+    """A function and what it is told, to be run on all of torch's threads, once or again.
 
     Args:
         function: the address of a function that takes the address of the job's integers.
         place: bytes that each thread may use meanwhile.
-        numbers: the job's own integers, addresses among them.
+        numbers: the job's own integers; a tensor stands for its address.
+        room: where the places are, of :func:`room_for` bytes; None for memory of its own.
+
+    Attributes:
+        function: the address.
     """
-    threads = torch.get_num_threads()
-    place = -(-place // _LINE) * _LINE  # else vectors of all but the first lie across two lines
-    room = torch.empty(threads * place, dtype=torch.uint8)
-    job = (ctypes.c_int64 * (HEAD + len(numbers)))(0, 0, room.data_ptr(), place, *numbers)
-    together = _together()
-    if threads == 1 or together is None:
-        _alone(function)(job)
-    else:
-        together(function, job, threads, 0)
+
+    def __init__(
+        self, function: int, place: int, numbers: Numbers, room: Tensor | None = None
+    ) -> None:
+        self._threads = torch.get_num_threads()
+        self._room = (
+            torch.empty(room_for(place), dtype=torch.uint8, device="cpu") if room is None else room
+        )
+        self._kept = numbers  # so that no tensor goes while its address stands here
+        own = [one if isinstance(one, int) else one.data_ptr() for one in numbers]
+        kind = ctypes.c_int64 * (HEAD + len(own))
+        self._job = kind(0, 0, self._room.data_ptr(), _whole(place), *own)
+        self.function = function
+        together = _together()
+        self._together = None if self._threads == 1 else together
+
+    def __call__(self) -> None:
+        """Run it, and wait until each thread has come back."""
+        job = self._job
+        job[0] = job[1] = 0
+        if self._together is None:
+            _alone(self.function)(job)
+        else:
+            self._together(self.function, job, self._threads, 0)
+
+
+def run(function: int, place: int, numbers: Numbers) -> None:
+    """Run a job once; see :class:`Job`. Who is noting is told of it first."""
+    note = _NOTE.get()
+    if note is not None:
+        note(function, place, numbers)
+    Job(function, place, numbers)()
+
+
+@contextmanager
+def noting(note: Callable[[int, int, Numbers], None]) -> Iterator[None]:
+    """Let somebody be told of every job that is run inside of this context."""
+    token = _NOTE.set(note)
+    try:
+        yield
+    finally:
+        _NOTE.reset(token)
+
+
+def room_for(place: int) -> int:
+    """Return the bytes of the places of all threads."""
+    return torch.get_num_threads() * _whole(place)
+
+
+def _whole(place: int) -> int:
+    """Return a number of whole lines: else vectors of all but the first place lie across two."""
+    return -(-place // _LINE) * _LINE
 
 
 @contextmanager

@@ -8,9 +8,10 @@ import torch
 from hogwild_agents.bench import runtime as module
 from hogwild_agents.bench.contestant import Ticks
 from hogwild_agents.bench.runtime import measure_runtime
-from hogwild_agents.bench.shares import BY_CLOCK, measure_shares
+from hogwild_agents.bench.shares import BY_CALL, BY_CLOCK, measure_shares
 from hogwild_agents.bench.words import word_tokenizer
 from hogwild_agents.engine import CacheBlock
+from hogwild_agents.engine.compiled import works
 from hogwild_agents.engine.feed import entry_block, entry_range
 from hogwild_agents.errors import ConfigError
 from tests.bench.rig import CPU, rig
@@ -64,8 +65,11 @@ def test_the_words_of_the_benchmark_are_a_word_for_every_id() -> None:
         word_tokenizer(200)
 
 
-def test_shares_are_those_of_a_whole_tick_and_leave_the_model_as_it_was() -> None:
+@pytest.mark.parametrize("graphs", [True, False])
+def test_shares_are_those_of_a_whole_tick_and_leave_the_model_as_it_was(graphs: bool) -> None:
     with rig(2) as made:
+        if not graphs:
+            made.engine._graphs = None
         ticks = Ticks(made.engine, made.contents.views)
         before = vars(made.engine.model).get("forward")
         found = measure_shares(made.engine, ticks, CPU, 3)
@@ -73,7 +77,7 @@ def test_shares_are_those_of_a_whole_tick_and_leave_the_model_as_it_was() -> Non
         parts = (found.model, found.attention, found.sampling, found.planning)
         assert sum(parts) == pytest.approx(1)
         assert all(0 < part < 1 for part in parts)
-        assert found.how == BY_CLOCK
+        assert found.how == (BY_CALL if graphs and works() else BY_CLOCK)
         assert vars(made.engine.model).get("forward") is before
         ticks.reset()
         spent = measure_shares(made.engine, ticks, CPU, 1)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings, strategies as st
+from torch.utils._python_dispatch import _disable_current_modes, _get_current_dispatch_mode
 
 from hogwild_agents.bench.kernel import BOUNDS, Launches, main
 from hogwild_agents.bench.scene import Case, Scene
-from hogwild_agents.engine import Engine, engine as engine_module, pool
+from hogwild_agents.engine import Engine, engine as engine_module, graphs, pool
 from hogwild_agents.engine.schedule import Tuning
+from hogwild_agents.engine.tape import Recorder
 from tests.engine.cases import drawn_cases
 from tests.engine.families import EVERY
 from tests.engine.schedules import Tokens
@@ -52,6 +56,57 @@ def follow_the_oracle(family: str) -> float:
                 Write(two, [Entry(prompt), Entry(one), Entry(two)], tokens(1)),
             )
             return twin.worst
+
+
+class Noted:
+    """A kernel whose launches a tape hears of, as a CUDA graph would."""
+
+    def __init__(self, kernel: Any) -> None:
+        self._kernel = kernel
+
+    def __getitem__(self, grid: Any) -> Callable[..., None]:
+        """Return what launches the kernel."""
+        return partial(self._launch, grid)
+
+    def _launch(self, grid: Any, *args: Any, **options: Any) -> None:
+        kernel, names = self._kernel[grid], tuple(options)
+
+        def make(room: Any, *given: Any) -> Callable[[], object]:
+            named = zip(names, given[len(args) :], strict=True)
+            return partial(kernel, *given[: len(args)], **dict(named))
+
+        mode = _get_current_dispatch_mode()
+        if isinstance(mode, Recorder):
+            mode.call(make, (*args, *options.values()))
+        with _disable_current_modes():
+            kernel(*args, **options)
+
+
+def replay_growing_contexts(family: str) -> int:
+    """Let an engine record its ticks by the kernel, and compare; return how many were replayed."""
+    from hogwild_agents.engine import gpu_attention  # imports triton
+
+    tokens, replayed = Tokens(5), 0
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("hogwild_store", "hogwild_attend", "hogwild_merge"):
+            patch.setattr(gpu_attention, name, Noted(getattr(gpu_attention, name)))
+        patch.setattr(engine_module, "tuning_of", lambda shape: SMALL)
+        patch.setattr(engine_module, "obstacle", lambda *args: None)
+        patch.setattr(graphs, "AFTER", 1)
+        engine = Engine(EVERY[family].build(), verify=False, **EVERY[family].engine)
+        with engine, Twin(engine, oracle_of(family)) as twin:
+            twin.logits = "last"
+            prompt, one, two = (twin.block() for _ in range(3))
+            twin.tick(Write(prompt, [Entry(prompt)], tokens(9)))
+            for _ in range(6):
+                replayed += engine.graphs > 0
+                twin.tick(
+                    Write(one, [Entry(prompt), Entry(two), Entry(one)], tokens(1)),
+                    Write(two, [Entry(prompt), Entry(one), Entry(two)], tokens(1)),
+                )
+            assert engine._graphs is not None
+            assert engine._graphs.failure is None
+            return replayed
 
 
 DRAWN_TUNINGS = st.builds(

@@ -44,6 +44,11 @@ def test_the_same_launches_serve_growing_contexts(interpreted: Interpreter) -> N
     assert interpreted(kernel_checks.serve_growing_contexts) >= 5
 
 
+@pytest.mark.parametrize("family", ["llama", "llama4"])
+def test_recorded_launches_give_the_oracles_logits(interpreted: Interpreter, family: str) -> None:
+    assert interpreted(kernel_checks.replay_growing_contexts, family) >= 2
+
+
 def test_a_wrong_table_would_be_seen(interpreted: Interpreter) -> None:
     errors = interpreted(kernel_checks.spoil, Case(key_dim=16, value_dim=16, turning=16, shared=9))
     assert min(errors) > 1e-2

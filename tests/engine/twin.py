@@ -62,7 +62,10 @@ class Twin:
 
     Attributes:
         worst: the largest difference of a logit so far.
+        logits: which ones are compared where a tick does not say.
     """
+
+    logits: Literal["last", "all"] = "all"
 
     def __init__(self, engine: Engine, oracle: Oracle, tolerance: float = TOLERANCE) -> None:
         self.engine, self.oracle, self.tolerance = engine, oracle, tolerance
@@ -116,9 +119,10 @@ class Twin:
             ]
         )
 
-    def tick(self, *writes: Write, logits: Literal["last", "all"] = "all") -> Tensor:
+    def tick(self, *writes: Write, logits: Literal["last", "all"] | None = None) -> Tensor:
         """Run a tick on both sides and compare; returns the engine's logits."""
         _note(f"tick {list(writes)}")
+        logits = logits or self.logits
         found = self.engine.forward(self.feeds(writes), logits=logits)
         expected = self.expect(writes)
         if currently_in_test_context():
