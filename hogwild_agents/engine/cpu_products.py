@@ -25,7 +25,7 @@ from hogwild_agents.engine.vectors import (
     WIDTH,
     build_load,
     build_pair,
-    build_total,
+    build_totals,
     call,
     copy_pairs,
     get,
@@ -45,10 +45,14 @@ from hogwild_agents.engine.vectors import (
     total,
 )
 
-_ROWS = 5
-"""At most so many rows at a time: their sums fill the registers of AVX2."""
-_BATCH = 20
+_OUTS = (0, 4, 4, 4, 4, 4, 4, 3, 3) if WIDTH == 16 else (0, 4, 4, 3, 2, 2)
+"""Of how many outputs at a time, for so many rows: the sums fill the processor's registers."""
+_ROWS = len(_OUTS) - 1
+"""At most so many rows at a time."""
+_BATCH = 4 * _ROWS
 """Rows that a thread lays out for itself before it multiplies them."""
+_LINE = 64
+"""Bytes of a line of the processor's caches."""
 _CHUNK = 1024
 """So many of the inputs at a time: those of a few rows fit into the processor's first cache. The
 products of so many 8-bit weights with 16-bit inputs do not overflow the lanes of 32 bits."""
@@ -112,92 +116,116 @@ def _build_integers(builder, lines, states, at, held):
         builder.store(builder.add(builder.load(place), builder.add(*pair)), place)
 
 
-@intrinsic(prefer_literal=True)
-def _tiles(context, weights, step, outs, states, count, sums, factors, several, rows):
+@intrinsic
+def _tiles(context, weights, step, outs, states, count, sums, factors, rows):
     """Add the products of outputs' weights with some rows to their sums.
 
     Args:
         weights: pointer to the first output's; others follow by ``step`` elements.
-        outs: how many outputs, a multiple of ``several``.
+        outs: how many outputs, a multiple of what _OUTS says for the rows.
         states: pointer to the first row as :func:`_lay` wrote it; others follow by _CHUNK.
         count: of weights and states to multiply, a multiple of twice WIDTH.
         sums: float32 pointer to the first row's sums; others follow by _SUMS.
         factors: float32 pointer to the rows' factors, if the weights are int8.
-        several, rows: literal integers; sums of so many outputs and rows are held in registers.
+        rows: how many, up to _ROWS.
     """
-    element, whole_numbers = weights.dtype, weights.dtype == int8
-    outputs, many = several.literal_value, rows.literal_value
-    shape = [(out, row) for row in range(many) for out in range(outputs)]
-    kind = INTEGERS if whole_numbers else VECTOR
 
     def build(context, builder, signature, args):
-        weights, step, outs, states, count, sums, factors, _, _ = args
-        number = ir.IntType(64)
-        held = {at: cgutils.alloca_once(builder, kind) for at in shape}
-        stride = (2 if whole_numbers else 4) * WIDTH  # with more, LLVM spills sums of integers
-        whole = builder.and_(count, number(-stride))
-        # Outputs that are multiplied at once lie far apart, so that each is a stream of its own for
-        # the processor, which reads ahead.
-        apart = builder.udiv(outs, number(outputs))
-        with cgutils.for_range(builder, apart) as loop:
-            for place in held.values():
-                builder.store(kind(None), place)
-            here = {
-                out: builder.add(loop.index, builder.mul(apart, number(out)))
-                for out in range(outputs)
-            }
-            lines = {
-                out: builder.gep(weights, [builder.mul(index, step)]) for out, index in here.items()
-            }
-
-            def add(at):
-                if whole_numbers:
-                    _build_integers(builder, lines, states, at, held)
-                else:
-                    _build_floats(context, builder, lines, states, at, held, element)
-
-            with cgutils.for_range_slice(builder, number(0), whole, number(stride)) as (at, _):
-                for line in lines.values():
-                    prefetch(builder, builder.gep(line, [builder.add(at, step)]))  # the next one's
-                for start in range(0, stride, 2 * WIDTH):
-                    add(builder.add(at, number(start)))
-            with cgutils.for_range_slice(builder, whole, count, number(2 * WIDTH)) as (at, _):
-                add(at)
-            for (out, row), place in held.items():
-                to = builder.gep(sums, [builder.add(here[out], number(row * _SUMS))])
-                sum = builder.load(place)
-                if whole_numbers:
-                    factor = builder.load(builder.gep(factors, [number(row)]))
-                    sum = builder.fmul(factor, build_total(builder, builder.sitofp(sum, VECTOR)))
-                else:
-                    sum = build_total(builder, sum)
-                builder.store(builder.fadd(builder.load(to), sum), to)
+        *args, rows = args
+        done = builder.append_basic_block("done")
+        choice = builder.switch(rows, done)
+        for many, several in enumerate(_OUTS[1:], 1):
+            case = builder.append_basic_block(f"rows.{many}")
+            choice.add_case(many, case)
+            builder.position_at_end(case)
+            _build_tiles(context, builder, weights.dtype, args, several, many)
+            builder.branch(done)
+        builder.position_at_end(done)
         return context.get_dummy_value()
 
-    given = weights, int64, int64, states, int64, sums, factors, several, rows
-    return types.void(*given), build
+    return types.void(weights, int64, int64, states, int64, sums, factors, int64), build
+
+
+@intrinsic
+def _tile(context, weights, states, count, sums, factors):
+    """Add the products of one output's weights with one row; see :func:`_tiles`."""
+
+    def build(context, builder, signature, args):
+        first, states, count, sums, factors = args
+        one = ir.IntType(64)(1)
+        args = first, count, one, states, count, sums, factors
+        _build_tiles(context, builder, weights.dtype, args, 1, 1)
+        return context.get_dummy_value()
+
+    return types.void(weights, states, int64, sums, factors), build
+
+
+def _build_tiles(context, builder, element, args, several, many):
+    """Build :func:`_tiles` for ``many`` rows: sums of ``several`` outputs stay in registers."""
+    weights, step, outs, states, count, sums, factors = args
+    number = ir.IntType(64)
+    whole_numbers = element == int8
+    kind = INTEGERS if whole_numbers else VECTOR
+    shape = [(out, row) for row in range(many) for out in range(several)]
+    held = {at: cgutils.alloca_once(builder, kind) for at in shape}
+    stride = (2 if whole_numbers else 4) * WIDTH  # with more, LLVM spills sums of integers
+    whole = builder.and_(count, number(-stride))
+    # Outputs that are multiplied at once lie far apart, so that each is a stream of its own for
+    # the processor, which reads ahead.
+    apart = builder.udiv(outs, number(several))
+    with cgutils.for_range(builder, apart) as loop:
+        for place in held.values():
+            builder.store(kind(None), place)
+        here = [builder.add(loop.index, builder.mul(apart, number(out))) for out in range(several)]
+        lines = {out: builder.gep(weights, [builder.mul(at, step)]) for out, at in enumerate(here)}
+
+        def add(at):
+            if whole_numbers:
+                _build_integers(builder, lines, states, at, held)
+            else:
+                _build_floats(context, builder, lines, states, at, held, element)
+
+        with cgutils.for_range_slice(builder, number(0), whole, number(stride)) as (at, _):
+            for line in lines.values():
+                for start in range(0, stride, 8 * _LINE // element.bitwidth):
+                    next = builder.add(builder.add(at, step), number(start))
+                    prefetch(builder, builder.gep(line, [next]))
+            for start in range(0, stride, 2 * WIDTH):
+                add(builder.add(at, number(start)))
+        with cgutils.for_range_slice(builder, whole, count, number(2 * WIDTH)) as (at, _):
+            add(at)
+        to = {(out, row): builder.add(here[out], number(row * _SUMS)) for out, row in shape}
+        _build_sums(builder, held, {at: builder.gep(sums, [to[at]]) for at in shape}, factors)
+
+
+def _build_sums(builder, held, places, factors):
+    """Add what is held for each output and row, (out, row), to their sums."""
+    shape = list(held)
+    for start in range(0, len(shape), 8):
+        some = shape[start : start + 8]
+        vectors = [builder.load(held[at]) for at in some]
+        whole_numbers = vectors[0].type == INTEGERS
+        if whole_numbers:
+            vectors = [builder.sitofp(one, VECTOR) for one in vectors]
+        totals = build_totals(builder, vectors)
+        for index, at in enumerate(some):
+            sum = builder.extract_element(totals, ir.IntType(32)(index))
+            if whole_numbers:
+                factor = builder.load(builder.gep(factors, [ir.IntType(64)(at[1])]))
+                sum = builder.fmul(factor, sum)
+            builder.store(builder.fadd(builder.load(places[at]), sum), places[at])
 
 
 @njit(nogil=True, error_model="numpy")
 def _add_products(weights, step, outs, states, count, sums, factors, rows):
     """Add the products of a block's outputs with up to _ROWS rows; see :func:`_tiles`."""
-    several = 4 if rows <= 2 else 3 if rows == 3 else 2
-    whole = outs - outs % several
-    if rows == 1:
-        _tiles(weights, step, whole, states, count, sums, factors, 4, 1)
-    elif rows == 2:
-        _tiles(weights, step, whole, states, count, sums, factors, 4, 2)
-    elif rows == 3:
-        _tiles(weights, step, whole, states, count, sums, factors, 3, 3)
-    elif rows == 4:
-        _tiles(weights, step, whole, states, count, sums, factors, 2, 4)
-    else:
-        _tiles(weights, step, whole, states, count, sums, factors, 2, 5)
-    if whole < outs:
-        rest = shifted(weights, whole * step)
+    whole = outs - outs % _OUTS[rows]
+    _tiles(weights, step, whole, states, count, sums, factors, rows)
+    for out in range(whole, outs):
+        line = shifted(weights, out * step)
         for row in range(rows):
-            to, state = shifted(sums, row * _SUMS + whole), _row(states, row, weights)
-            _tiles(rest, step, outs - whole, state, count, to, shifted(factors, row), 1, 1)
+            to, factor = shifted(sums, row * _SUMS + out), shifted(factors, row)
+            _tile(line, _row(states, row, weights), count, to, factor)
 
 
 @njit(nogil=True, error_model="numpy")

@@ -68,7 +68,7 @@ class Engine:
         kernels: compute attention, and linear layers with 16-bit weights on the CPU, by the
             engine's own compiled kernels; by default where they help and work, see
             :attr:`kernels`. False leaves everything to torch; True also multiplies by them where
-            the processor has 16-bit products itself.
+            the processor has products of 16-bit matrices itself (x86 with AMX, ARM with bfloat16).
         int8_weights: let linear layers on the CPU compute with copies of their weights that are
             rounded to 8 bits, with one factor for each output: half the bytes to read for each
             tick, and logits that differ a little, see :attr:`int8_bytes`.

@@ -1,13 +1,15 @@
 """Products: linear layers on the CPU that compute with the engine's own compiled products.
 
-A processor without 16-bit products (x86 with AVX2 only) widens every bfloat16 weight again for each
-row of a tick when torch multiplies, so that N workers cost N times as much as one. The compiled
-ones widen a weight once for all rows, where the model has it, and add up in float32. They also
-multiply with weights rounded to int8, of which memory has half as many bytes to hand over.
+Where x86 has AVX2 only, torch widens every bfloat16 weight again for each row of a tick, so that N
+workers cost N times as much as one; where it has AVX-512, its instructions for bfloat16 give half
+the products that those for float32 do. The compiled products widen a weight once for all rows,
+where the model has it, and add up in float32. They also multiply with weights rounded to int8, of
+which memory has half as many bytes to hand over.
 """
 
 from __future__ import annotations
 
+import platform
 from typing import TypeGuard
 
 import torch
@@ -16,11 +18,18 @@ from torch import Tensor, nn
 from hogwild_agents.engine import compiled, threads
 from hogwild_agents.errors import ConfigError
 
+_X86 = "x86_64", "AMD64"
+_HALVES = torch.bfloat16, torch.float16
+_TILES = {
+    torch.bfloat16: "_is_amx_tile_supported",
+    torch.float16: "_is_amx_fp16_supported",
+}
+"""Of each dtype, what of torch.cpu tells whether an x86 processor multiplies tiles of it (AMX)."""
 _NATIVE = {
     torch.bfloat16: "_is_mkldnn_bf16_supported",
     torch.float16: "_is_mkldnn_fp16_supported",
 }
-"""Of each dtype, what tells whether the processor multiplies it itself."""
+"""What of torch.ops.mkldnn tells whether another one multiplies it itself."""
 _Copy = tuple[Tensor, Tensor]
 """Weights rounded to int8, [outs, count], and the factor of each output, [outs] float32."""
 
@@ -58,8 +67,8 @@ def find_layers(model: nn.Module, wanted: bool | None, *, int8: bool = False) ->
 
     Args:
         model: any model.
-        wanted: whether layers with 16-bit weights are; None for where it helps: the processor has
-            no products of their dtype.
+        wanted: whether layers with 16-bit weights are; None for where it helps: the processor does
+            not multiply matrices of their dtype itself.
         int8: whether all are that can be, with rounded weights.
 
     Raises:
@@ -67,7 +76,7 @@ def find_layers(model: nn.Module, wanted: bool | None, *, int8: bool = False) ->
     """
     if not int8 and wanted is False:
         return []
-    dtypes = (*_NATIVE, torch.float32) if int8 else tuple(_NATIVE)
+    dtypes = (*_HALVES, torch.float32) if int8 else _HALVES
     layers = [layer for layer in model.modules() if _is_plain(layer, dtypes)]
     if not int8 and not wanted:
         layers = [layer for layer in layers if not _is_native(layer.weight.dtype)]
@@ -106,7 +115,11 @@ def _fits(layer: nn.Linear) -> bool:
 
 
 def _is_native(dtype: torch.dtype) -> bool:
-    tell = getattr(torch.ops.mkldnn, _NATIVE[dtype], None)
+    """Whether the processor multiplies matrices of a dtype fast enough by torch."""
+    if platform.machine() in _X86:
+        tell = getattr(torch.cpu, _TILES[dtype], None)
+    else:
+        tell = getattr(torch.ops.mkldnn, _NATIVE[dtype], None)
     return bool(tell()) if tell is not None else False
 
 
