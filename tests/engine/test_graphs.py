@@ -35,7 +35,7 @@ def drawn(examples: int, **more: Any) -> settings:
 
 
 FEW = drawn(4, derandomize=True, database=None)
-SWEEP = drawn(20, database=None, print_blob=True)
+SWEEP = drawn(10, database=None, print_blob=True)
 
 
 @pytest.fixture(autouse=True)

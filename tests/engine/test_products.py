@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from typing import Any
 from unittest.mock import patch
 
@@ -204,6 +205,16 @@ def test_layers_that_are_not_plain_or_of_odd_sizes_are_left_alone() -> None:
     plain = nn.Linear(32, 31)
     parts = nn.ModuleList([Own(32, 16), hooked, nn.Linear(36, 16), plain]).bfloat16()
     assert find_layers(parts, True) == [plain]
+
+
+@needs_numba
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="of x86 processors")
+@pytest.mark.parametrize("tiles", [False, True])
+def test_layers_are_left_to_torch_where_the_processor_multiplies_tiles(tiles: bool) -> None:
+    parts = nn.ModuleList([nn.Linear(32, 16)]).bfloat16()
+    with patch.object(torch.cpu, "_is_amx_tile_supported", lambda: tiles):
+        assert bool(find_layers(parts, None)) is not tiles
+        assert find_layers(parts, True) == list(parts)
 
 
 @needs_numba
