@@ -188,8 +188,8 @@ def _build_tiles(context, builder, element, args, several, many):
         with cgutils.for_range_slice(builder, number(0), whole, number(stride)) as (at, _):
             for line in lines.values():
                 for start in range(0, stride, 8 * _LINE // element.bitwidth):
-                    next = builder.add(builder.add(at, step), number(start))
-                    prefetch(builder, builder.gep(line, [next]))
+                    below = builder.add(builder.add(at, step), number(start))  # the next output's
+                    prefetch(builder, builder.gep(line, [below]))
             for start in range(0, stride, 2 * WIDTH):
                 add(builder.add(at, number(start)))
         with cgutils.for_range_slice(builder, whole, count, number(2 * WIDTH)) as (at, _):
