@@ -18,7 +18,7 @@ import torch
 
 from hogwild_agents.engine import threads
 
-KERNELS = ("vectors.py", "cpu_attention.py", "cpu_dots.py", "cpu_products.py")
+KERNELS = ("vectors.py", "cpu_attention.py", "cpu_tiles.py", "cpu_products.py")
 """The modules that numba compiles."""
 
 

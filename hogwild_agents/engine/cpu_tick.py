@@ -9,9 +9,10 @@ from torch import Tensor
 
 from hogwild_agents.engine import compiled, cpu_attention, threads
 from hogwild_agents.engine.adapter import Adapter
-from hogwild_agents.engine.cpu_attention import ATTEND, MERGE, STORE, Layer, padded
+from hogwild_agents.engine.cpu_attention import ATTEND, MERGE, STORE, Layer
 from hogwild_agents.engine.rope import Angles, Rope
 from hogwild_agents.engine.schedule import Kind, Schedule
+from hogwild_agents.engine.vectors import padded
 from hogwild_agents.errors import TickError
 
 
@@ -85,15 +86,14 @@ class CpuTick:
             result=result,
             factors=factors,
             phases=STORE + ATTEND + MERGE,
-            few=cpu_attention.FEW,
         )
         self._run(layer, shape.dtype, tile.block)
         return result.to(dtype)
 
-    def _run(self, layer: Layer, dtype: torch.dtype, lanes: int) -> None:
+    def _run(self, layer: Layer, dtype: torch.dtype, rows: int) -> None:
         """Do everything head by head, or, where several threads share a head, step by step."""
         address = compiled.attention(dtype).address
-        place = cpu_attention.place_for(layer.key_dim, layer.value_dim, lanes)
+        place = cpu_attention.place_for(layer.key_dim, layer.value_dim, rows)
         if layer.programs == 1:
             threads.run(address, place, layer)
         else:

@@ -25,9 +25,6 @@ from tests.engine.families import EVERY, VOCAB
 
 pytestmark = pytest.mark.skipif(not compiled.works(), reason="nothing can be compiled here")
 CPU = torch.device("cpu")
-FEW = [0, 4, 16]
-"""Up to so many queries have products of their own: none, some, or as good as all."""
-FEW_QUERIES = "hogwild_agents.engine.cpu_attention.FEW"
 tunings = st.builds(
     Tuning,
     kernel=st.just("cpu"),
@@ -64,28 +61,24 @@ def error(found: torch.Tensor, expected: torch.Tensor) -> float:
     tuning=tunings,
     slab=st.sampled_from([5, 4096]),
     threads=st.integers(1, 3),
-    few=st.sampled_from(FEW),
 )
-@example(  # more queries than a panel has lanes, tiles of slots that only some of them see
+@example(  # far more queries than are multiplied at a time; some see a part of a tile only
     case=Case(heads=14, kv_heads=2, workers=5, shared=70, own=9, fed=(17, 1, 40)),
     tuning=Tuning(kernel="cpu", programs=2),
     slab=4096,
     threads=2,
-    few=4,
 )
 @example(  # scores of which only the cap keeps the exponentials finite
     case=Case(softcap=30.0, workers=2, shared=100, own=3, sinks=True, dtype=torch.bfloat16),
     tuning=Tuning(kernel="cpu", programs=1),
     slab=4096,
     threads=1,
-    few=0,
 )
 def test_attention_equals_that_of_torch(
-    case: Case, tuning: Tuning, slab: int, threads: int, few: int
+    case: Case, tuning: Tuning, slab: int, threads: int
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pool, "first_slab", lambda shapes: slab)
-        patch.setattr(FEW_QUERIES, few)
         torch.set_num_threads(threads)
         scene = Scene(case, CPU)
         found = attended(scene, tuning)
@@ -153,21 +146,15 @@ class Own(torch.Tensor):
     """Tensors of somebody's own."""
 
 
-@pytest.mark.parametrize("few", FEW)
-@pytest.mark.parametrize("scale", [1.0, 300.0])
-def test_large_scores_overflow_nowhere(
-    scale: float, few: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(FEW_QUERIES, few)
+@pytest.mark.parametrize("scale", [1.0, 3.0, 10.0, 30.0, 300.0])
+def test_large_scores_overflow_nowhere(scale: float) -> None:
     scene = Scene(Case(workers=3, shared=200, own=10), CPU)
     scene.query *= scale
     found = attended(scene, Tuning(kernel="cpu", programs=1))
     assert error(found, scene.by_torch()) <= 1e-4
 
 
-@pytest.mark.parametrize("few", FEW)
-def test_a_nan_is_not_lost(few: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(FEW_QUERIES, few)
+def test_a_nan_is_not_lost() -> None:
     scene = Scene(Case(workers=2, shared=50, own=10), CPU)
     scene.query[0, 0, 0, 0] = math.nan  # the first token's first head
     found = attended(scene, Tuning(kernel="cpu", programs=1))
@@ -217,7 +204,7 @@ def test_functions_are_exact_to_some_last_places(name: str) -> None:
         for at in range(0, count, vectors.WIDTH):
             store(results, at, function(load(numbers, at)))
 
-    span = (-87, 0) if name == "exp" else (-12, 12)
+    span = (-87, 88) if name == "exp" else (-12, 12)
     numbers = numpy.linspace(*span, 16 * 4000, dtype=numpy.float32)
     results = numpy.empty_like(numbers)
     run(numbers.ctypes.data, results.ctypes.data, len(numbers))

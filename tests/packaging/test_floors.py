@@ -24,8 +24,8 @@ MAY_COMPILE = {
     library: tuple(f"{ENGINE}.{name}" for name in names.split())
     for library, names in (
         ("triton", "gpu_attention gpu_tick"),
-        ("numba", "compiled vectors cpu_attention cpu_dots cpu_products"),
-        ("llvmlite", "vectors cpu_attention cpu_dots cpu_products"),
+        ("numba", "compiled vectors cpu_attention cpu_tiles cpu_products"),
+        ("llvmlite", "vectors cpu_attention cpu_tiles cpu_products"),
     )
 }
 # The runtime's only doors to torch and transformers; the others see tensors at most as a type.
