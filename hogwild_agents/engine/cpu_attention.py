@@ -121,19 +121,22 @@ def _turn(query, layer, cosines, sines, scale, to):
     """Write one query [key_dim], rotated and scaled, in float32."""
     start, pairs = layer.start, layer.pairs
     factor = spread(scale)
-    copy(query, to, layer.key_dim)
-    for at in range(0, layer.key_dim, WIDTH):
-        store(to, at, load(to, at) * factor)
-    whole = 0 if layer.neighbours else pairs - pairs % WIDTH  # pairs that vectors can hold
+    whole = layer.key_dim - layer.key_dim % WIDTH  # what vectors can hold
+    for at in range(0, whole, WIDTH):
+        store(to, at, load(query, at) * factor)
+    for at in range(whole, layer.key_dim):
+        put(to, at, get(query, at) * scale)
+    whole = 0 if layer.neighbours else pairs - pairs % WIDTH
     for pair in range(0, whole, WIDTH):
-        low, high = load(to, start + pair), load(to, start + pairs + pair)
+        low = load(query, start + pair) * factor
+        high = load(query, start + pairs + pair) * factor
         cos, sin = load(cosines, pair), load(sines, pair)
         store(to, start + pair, low * cos - high * sin)
         store(to, start + pairs + pair, high * cos + low * sin)
     for pair in range(whole, pairs):
         first = start + (2 * pair if layer.neighbours else pair)
         second = first + (1 if layer.neighbours else pairs)
-        low, high = get(to, first), get(to, second)
+        low, high = get(query, first) * scale, get(query, second) * scale
         cos, sin = get(cosines, pair), get(sines, pair)
         put(to, first, low * cos - high * sin)
         put(to, second, high * cos + low * sin)

@@ -247,11 +247,12 @@ def _weigh(scores, slots, start, low, high, open, cap, tops, totals, outs, width
     if any_above(peaks, spread(top + _SLACK)):
         highest = largest(peaks)
         base = spread(highest)
-        kept = exp(spread(top) - base)
-        store(totals, 0, load(totals, 0) * kept)
-        for at in range(0, width, WIDTH):
-            store(outs, at, load(outs, at) * kept)
         put(tops, 0, highest)
+        if top != _NEVER:  # it has seen something
+            kept = exp(spread(top) - base)
+            store(totals, 0, load(totals, 0) * kept)
+            for at in range(0, width, WIDTH):
+                store(outs, at, load(outs, at) * kept)
     sum = load(totals, 0)
     for at in range(0, slots, WIDTH):
         weight = exp(load(scores, at) - base)

@@ -428,10 +428,15 @@ fma = _called("fma", 3)
 def maximum(context, left, right):
     """Return the larger ones of two vectors' numbers; those on the right where either is NaN."""
 
-    def build(context, builder, signature, args):  # one instruction, unlike LLVM's own maximum
-        return builder.select(builder.fcmp_ordered(">", *args), *args)
+    def build(context, builder, signature, args):
+        return _build_maximum(builder, *args)
 
     return vector(vector, vector), build
+
+
+def _build_maximum(builder, left, right):
+    """Build one instruction, unlike LLVM's own maximum, which does not let a NaN pass."""
+    return builder.select(builder.fcmp_ordered(">", left, right), left, right)
 
 
 def _overloaded(operation):
@@ -496,12 +501,16 @@ def _folded(builder, numbers):
 
 @intrinsic
 def largest(context, numbers):
-    """Return the largest of a vector's numbers."""
+    """Return the largest of a vector's numbers; any of them where one is NaN."""
 
     def build(context, builder, signature, args):
-        kind = ir.FunctionType(_F32, [VECTOR])
-        name = f"llvm.vector.reduce.fmax.{_NAME}"
-        return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), args)
+        numbers, apart = args[0], WIDTH
+        while apart > 1:  # LLVM's own compares one number after the other, for the sake of NaN
+            apart //= 2
+            there = [(at + apart) % WIDTH for at in range(WIDTH)]
+            other = builder.shuffle_vector(numbers, numbers, ir.Constant(INTEGERS, there))
+            numbers = _build_maximum(builder, numbers, other)
+        return builder.extract_element(numbers, _I32(0))
 
     return types.float32(vector), build
 
