@@ -46,7 +46,7 @@ from hogwild_agents.engine.vectors import (
     total,
 )
 
-_OUTS = (0, 4, 4, 4, 4, 4, 4, 3, 3) if WIDTH == 16 else (0, 4, 4, 3, 2, 2)
+_OUTS = (0, 4, 4, 4, 4, 4, 4, 2, 2) if WIDTH == 16 else (0, 4, 4, 3, 2, 2)
 """Of how many outputs at a time, for so many rows: the sums fill the processor's registers."""
 _ROWS = len(_OUTS) - 1
 """At most so many rows at a time."""
