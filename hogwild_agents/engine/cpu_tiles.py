@@ -31,6 +31,7 @@ from hogwild_agents.engine.vectors import (
     build_turned,
     call,
     capped,
+    copy,
     counted,
     exp,
     floats,
@@ -145,17 +146,16 @@ def _build_products(
 
 
 @intrinsic
-def _turn_over(context, keys, dim, whole, slots, to):
-    """Write the first ``whole`` elements of keys [slots, dim] to float32 [whole, TILE].
+def _turn_over(context, keys, dim, slots, to):
+    """Write keys [slots, dim] to float32 [dim, TILE], of at least a register's elements.
 
-    Whole vectors of slots are written, and none is read beyond the last. ``whole`` is a multiple
-    of the elements that a register holds.
+    Whole vectors of slots are written, and none is read beyond the last.
     """
     element = keys.dtype
     each = 32 // element.bitwidth  # elements that a number of 32 bits holds
 
     def build(context, builder, signature, args):
-        keys, dim, whole, slots, to = args
+        keys, dim, slots, to = args
         number = ir.IntType(64)
         last = builder.sub(slots, number(1))
         with cgutils.for_range_slice(builder, number(0), slots, number(WIDTH)) as (first, _):
@@ -166,7 +166,10 @@ def _turn_over(context, keys, dim, whole, slots, to):
                 index = builder.select(beyond, last, index)
                 lines.append(builder.gep(keys, [builder.mul(index, dim)]))
             step = number(WIDTH * each)
-            with cgutils.for_range_slice(builder, number(0), whole, step) as (at, _):
+            end = builder.sub(dim, step)
+            with cgutils.for_range_slice(builder, number(0), dim, step) as (at, _):
+                # The last ones may have been written already.
+                at = builder.select(builder.icmp_signed(">", at, end), end, at)
                 read = []
                 for line in lines:
                     place = builder.gep(line, [at])
@@ -180,16 +183,16 @@ def _turn_over(context, keys, dim, whole, slots, to):
                         builder.store(wide, builder.bitcast(place, VECTOR.as_pointer()), align=4)
         return context.get_dummy_value()
 
-    return void(keys, int64, int64, int64, to), build
+    return void(keys, int64, int64, to), build
 
 
 @njit(nogil=True, error_model="numpy")
 def _lay_keys(keys, dim, slots, to):
     """Turn a tile of keys over: [slots, dim] of any type to float32 [dim, TILE]."""
-    held = WIDTH if is_float32(keys) else 2 * WIDTH
-    whole = dim - dim % held
-    _turn_over(keys, dim, whole, slots, to)
-    for at in range(whole, dim):
+    if dim >= (WIDTH if is_float32(keys) else 2 * WIDTH):
+        _turn_over(keys, dim, slots, to)
+        return
+    for at in range(dim):
         for slot in range(slots):
             put(to, at * TILE + slot, get(keys, slot * dim + at))
 
@@ -209,8 +212,7 @@ def _lay_values(values, dim, slots, to):
         return to
     for slot in range(slots):
         store(to, slot * width + width - WIDTH, spread(float32(0)))
-        for at in range(dim):
-            put(to, slot * width + at, get(values, slot * dim + at))
+        copy(shifted(values, slot * dim), shifted(to, slot * width), dim)
     return to
 
 
