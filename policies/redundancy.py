@@ -13,6 +13,7 @@ from hogwild_agents import (
     Probe,
     ProbeAnswered,
     Prompt,
+    RunStarted,
     Say,
     StepEnded,
     TickEnded,
@@ -77,12 +78,16 @@ class RedundancyCheck(Policy):
         self._threshold = threshold
         self._text = Prompt.load(prompt).render()
         self._question = Prompt.load(probe_prompt).render()
-        self._lots = random.Random(seed)
+        self._seed = seed
         self._drawn: str | None = None
         self._pooled = 0
         self._checked: dict[str, int] = {}
         self._asked: set[str] = set()
         self._redundant: set[str] = set()
+
+    async def on_run_started(self, event: RunStarted) -> None:
+        """Draw anew; here, since policies are copied for each run, which is slow for lots."""
+        self._lots = random.Random(self._seed)
 
     async def on_step_ended(self, event: StepEnded) -> Say | None:
         """Speak to the worker, if it is time, or if it has said yes to a probe."""

@@ -144,14 +144,14 @@ def test_weights_that_do_not_fit_are_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("hogwild_agents.engine.memory.available", lambda device: 3 * 1024**3)
-    config: Any = transformers.DeepseekV3Config(dtype="bfloat16")
+    config: Any = transformers.LlamaConfig(dtype="bfloat16")  # of 7 billion parameters
     config.save_pretrained(tmp_path)
     facts = as_json([str(tmp_path), "--from-config"], capsys)
     assert facts["runs"]
     assert not facts["fits"]
     assert facts["weight_bytes"] == 2 * facts["parameters"]
     table = as_text([str(tmp_path), "--from-config"], capsys)
-    assert "1.22 TiB; 3 GiB of memory are free: they do not fit" in table
+    assert "12.6 GiB; 3 GiB of memory are free: they do not fit" in table
     assert "Runs exactly, but not here: quantize it, spread it" in table
 
 

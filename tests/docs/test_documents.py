@@ -30,8 +30,7 @@ MARK = "---- the next block ----"
 RUN = f"""
 import json, sys
 
-page, *blocks = json.load(sys.stdin)
-for line, code in blocks:
+for page, line, code in json.load(sys.stdin):
     program = compile("\\n" * line + code, page, "exec")
     exec(program, {{"__name__": "__main__"}})
     print("{MARK}", flush=True)
@@ -52,13 +51,12 @@ def test_there_are_blocks_to_run() -> None:
     assert len(BLOCKS) >= 3
 
 
-@pytest.mark.parametrize("page", BLOCKS)
-def test_every_python_block_runs_and_prints_what_stands_below(page: str, tmp_path: Path) -> None:
-    """Those of a page in one process, each with names of its own."""
-    blocks = [(line, code) for line, code, _ in BLOCKS[page]]
+def test_every_python_block_runs_and_prints_what_stands_below(tmp_path: Path) -> None:
+    """All in one process, each with names of its own: to start one takes the longest."""
+    blocks = [(page, line, code) for page in BLOCKS for line, code, _ in BLOCKS[page]]
     done = subprocess.run(
         [sys.executable, "-c", RUN],
-        input=json.dumps([page, *blocks]),
+        input=json.dumps(blocks),
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -67,8 +65,9 @@ def test_every_python_block_runs_and_prints_what_stands_below(page: str, tmp_pat
     assert done.returncode == 0, done.stderr
     printed = done.stdout.split(f"{MARK}\n")
     assert len(printed) == len(blocks) + 1
-    for (line, _, output), found in zip(BLOCKS[page], printed[:-1], strict=True):
-        assert output is None or found.strip() == output.strip(), f"{page}:{line}"
+    said = [(f"{page}:{line}", output) for page in BLOCKS for line, _, output in BLOCKS[page]]
+    for (where, output), found in zip(said, printed[:-1], strict=True):
+        assert output is None or found.strip() == output.strip(), where
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
