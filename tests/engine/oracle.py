@@ -89,6 +89,7 @@ class Oracle:
         wrong: changes what is known of each layer: another mistake made on purpose.
 
     Attributes:
+        tolerance: the family's.
         routing_margin: the smallest gap seen between the last expert chosen and the first one
             left out. Where it is about as small as rounding errors, a mixture of experts is not
             continuous, and logits may rightly differ.
@@ -110,6 +111,7 @@ class Oracle:
         self.shift = shift
         self.routing_margin = float("inf")
         self._family = family
+        self.tolerance = family.tolerance
         self._wrong = wrong
         self._rotary = self.model.get_submodule(family.rotary)
         self._turns: dict[Layer, _Turn] = {}
