@@ -207,8 +207,7 @@ def _lay_values(values, dim, slots, to):
     if width == dim:
         if is_float32(values):
             return floats(values)
-        for at in range(0, dim * slots, WIDTH):
-            store(to, at, load(values, at))
+        copy(values, to, dim * slots)
         return to
     for slot in range(slots):
         store(to, slot * width + width - WIDTH, spread(float32(0)))

@@ -28,8 +28,6 @@ BFLOAT16, FLOAT16 = types.uint16, types.int16
 _F32, _I16, _I32, _I64 = ir.FloatType(), ir.IntType(16), ir.IntType(32), ir.IntType(64)
 VECTOR = ir.VectorType(_F32, WIDTH)
 INTEGERS = ir.VectorType(_I32, WIDTH)
-LINE = 64
-"""Bytes that a processor reads from memory at once."""
 _EIGHT, _PLACES = ir.VectorType(_F32, 8), ir.VectorType(_I32, 8)
 _NAME = f"v{WIDTH}f32"
 
@@ -377,17 +375,14 @@ def _binary(name):
     return operation
 
 
-def _called(name, count):
-    """Return an intrinsic that is one of LLVM's, with so many arguments."""
+@intrinsic
+def fma(context, left, right, more):
+    """Return the product of two vectors plus a third, rounded once."""
 
     def build(context, builder, signature, args):
-        return call(builder, name, *args)
+        return call(builder, "fma", *args)
 
-    if count == 1:
-        return intrinsic(lambda context, number: (vector(vector), build))
-    if count == 2:
-        return intrinsic(lambda context, left, right: (vector(vector, vector), build))
-    return intrinsic(lambda context, left, right, more: (vector(vector, vector, vector), build))
+    return vector(vector, vector, vector), build
 
 
 def call(builder, name, *args):
@@ -421,7 +416,6 @@ def prefetch(builder, place):
 
 
 _add, _subtract, _multiply, _divide = map(_binary, ("fadd", "fsub", "fmul", "fdiv"))
-fma = _called("fma", 3)
 
 
 @intrinsic
