@@ -90,8 +90,6 @@ class Family:
         counts_rows: the model takes the rows of its input for positions when it sets the
             temperature of queries, not the position ids.
         engine: options that its engine is made with.
-        tolerance: how far logits may be off in fp32; more where the model itself makes more of
-            rounding than that.
     """
 
     name: str
@@ -105,7 +103,6 @@ class Family:
     rotary: str = "model.rotary_emb"
     counts_rows: bool = False
     engine: Mapping[str, Any] = field(default_factory=dict)
-    tolerance: float = 1e-4
 
     @property
     def available(self) -> bool:

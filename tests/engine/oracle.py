@@ -1,4 +1,4 @@
-"""A naive oracle: the logits of shared blocks, from the definition, in fp32.
+"""A naive oracle: the logits of shared blocks, from the definition, in float64.
 
 It shares no code with the engine. A block is a list of tokens and, for every layer, their values
 and their keys as they were *before* rotation. The model's own layers run with all position ids 0,
@@ -82,14 +82,14 @@ class Oracle:
     """Owns its copy of the family's model; nothing is shared with an engine.
 
     Args:
-        family: whose model is built (with the same seed as the engine's).
-        model: the model to take instead; it is kept.
+        family: whose model is built (with the same seed as the engine's), and taken to float64,
+            so that only the engine's own rounding is measured.
+        model: the model to take instead, as it is; it is kept.
         shift: moves every key of blocks that are not being written by this many positions: a
             mistake made on purpose, to show that the tests would see one.
         wrong: changes what is known of each layer: another mistake made on purpose.
 
     Attributes:
-        tolerance: the family's.
         routing_margin: the smallest gap seen between the last expert chosen and the first one
             left out. Where it is about as small as rounding errors, a mixture of experts is not
             continuous, and logits may rightly differ.
@@ -106,12 +106,11 @@ class Oracle:
     ) -> None:
         AttentionInterface.register(NAME, _attention)
         AttentionMaskInterface.register(NAME, _no_mask)
-        self.model = model or family.build(seed=seed)
+        self.model = model or _in_float64(family.build(seed=seed))
         self.model.set_attn_implementation(NAME)
         self.shift = shift
         self.routing_margin = float("inf")
         self._family = family
-        self.tolerance = family.tolerance
         self._wrong = wrong
         self._rotary = self.model.get_submodule(family.rotary)
         self._turns: dict[Layer, _Turn] = {}
@@ -175,6 +174,12 @@ class Oracle:
     def seen_positions(self, count: int) -> Tensor:
         """Where the model believes its rows to be, when it sets the temperature of queries."""
         return torch.arange(count) if self._family.counts_rows else torch.zeros(count)
+
+
+def _in_float64(model: Any) -> Any:
+    if hasattr(model, "set_experts_implementation"):
+        model.set_experts_implementation("eager")  # others take no float64
+    return model.double()
 
 
 @dataclass(frozen=True)

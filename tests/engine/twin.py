@@ -67,8 +67,8 @@ class Twin:
 
     logits: Literal["last", "all"] = "all"
 
-    def __init__(self, engine: Engine, oracle: Oracle) -> None:
-        self.engine, self.oracle, self.tolerance = engine, oracle, oracle.tolerance
+    def __init__(self, engine: Engine, oracle: Oracle, tolerance: float = TOLERANCE) -> None:
+        self.engine, self.oracle, self.tolerance = engine, oracle, tolerance
         self.worst = 0.0
         self._blocks: dict[int, tuple[CacheBlock, OracleBlock]] = {}
         self._number = 0
