@@ -71,7 +71,12 @@ def bench(settings: Settings, say: Say, keep: Keep) -> Report:
         say(f"Making {settings.preset or settings.model} ...")
         model = make_model(settings, device)
         plain = twin(model)
-        with Engine(model, kernels=settings.kernels, int8_weights=settings.int8_weights) as engine:
+        with Engine(
+            model,
+            kernels=settings.kernels,
+            int8_weights=settings.int8_weights,
+            graphs=settings.graphs,
+        ) as engine:
             _check_contexts(settings, engine)
             return _Bench(settings, engine, plain, device, say, keep).run()
 
@@ -153,6 +158,7 @@ class _Bench:
             "bytes_per_token": self._engine.bytes_per_token,
             "kernels": list(self._engine.kernels),
             "int8_bytes": self._engine.int8_bytes,
+            "graphs": self._engine.graphs,
         }
 
     # -- one context

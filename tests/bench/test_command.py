@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -64,6 +66,24 @@ def test_a_benchmark_prints_tables_and_writes_its_files(
     assert found["model"]["dtype"] == "bfloat16"
     assert said.out.startswith("tiny, bfloat16, on ")
     assert (tmp_path / "b.svg").read_text().startswith("<svg")
+
+
+@pytest.mark.parametrize(
+    ("asked", "holds"),
+    [
+        ([], lambda model: model["graphs"] and not model["int8_bytes"]),
+        (["--no-graphs"], lambda model: not model["graphs"]),
+        (["--no-kernels"], lambda model: not model["kernels"]),
+        (["--int8-weights"], lambda model: model["int8_bytes"]),
+    ],
+)
+def test_what_is_asked_of_the_engine_reaches_it(
+    asked: list[str], holds: Callable[[dict[str, Any]], Any], tmp_path: Path
+) -> None:
+    file = tmp_path / "b.json"
+    quick = [*QUICK, "--workers", "1", "--context", "64", "--no-compile", "--json", str(file)]
+    assert main([*quick, *asked]) == 0
+    assert holds(json.loads(file.read_text())["model"])
 
 
 def test_a_path_is_measured_as_a_preset_is(
