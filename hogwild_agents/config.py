@@ -79,6 +79,7 @@ class RunConfig(BaseModel):
         kernels: whether the engine's own kernels compute; None for where they help.
         int8_weights: whether linear layers on the CPU compute with weights rounded to 8 bits.
         graphs: whether forwards are recorded and replayed; None for where it helps.
+        compile_layers: whether the model's layers run through ``torch.compile``, for GPUs.
         model_options: more for ``from_pretrained`` of transformers, such as ``device_map``.
         prompt: the name of a prompt, or a file.
         workers: how many, or who.
@@ -107,6 +108,7 @@ class RunConfig(BaseModel):
     kernels: bool | None = None
     int8_weights: bool = False
     graphs: bool | None = None
+    compile_layers: bool = False
     model_options: dict[str, Any] = {}
     prompt: Name = "collaborate"
     workers: Count | tuple[WorkerConfig, ...] = 3

@@ -189,6 +189,7 @@ def load_model(
     kernels: bool | None = None,
     int8_weights: bool = False,
     graphs: bool | None = None,
+    compile_layers: bool = False,
     model_options: Mapping[str, Any] | None = None,
     tensor_parallel: bool = False,
     verify: bool = True,
@@ -219,6 +220,8 @@ def load_model(
             and a little less exact, see :class:`Engine`.
         graphs: record forwards that come again and again, and replay them; by default where that
             can be done, see :class:`Engine`.
+        compile_layers: run the model's layers through ``torch.compile``, for GPUs, see
+            :class:`Engine`.
         model_options: more for ``from_pretrained`` of transformers, such as ``device_map`` or
             ``attn_implementation``; they are passed on as they are.
         tensor_parallel: split the model over the processes that ``torchrun`` has started: all of
@@ -232,7 +235,7 @@ def load_model(
         ModelError: it cannot be loaded; the message is one sentence.
         UnsupportedModelError: it could be loaded, but not run exactly.
         ConfigError: ``max_tokens`` or ``max_context`` is below 1, the rope scaling does not fit,
-            or kernels, int8 weights or graphs are asked for and cannot be had.
+            or kernels, int8 weights, graphs or compiled layers are asked for and cannot be had.
     """
     report, options = on_progress or _ignore, model_options or {}
     check_options(options, device)
@@ -267,6 +270,7 @@ def load_model(
         kernels=kernels,
         int8_weights=int8_weights,
         graphs=graphs,
+        compile_layers=compile_layers,
         verify=verify,
     )
     return LanguageModel(name=checkpoint.name, engine=engine, tokenizer=tokenizer)

@@ -32,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             kernels=given.kernels,
             int8_weights=given.int8_weights,
             graphs=given.graphs,
+            compile_layers=given.compile_layers,
             compiling=given.compile,
             json=given.json,
             plot=given.plot,
@@ -63,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--kernels", action=argparse.BooleanOptionalAction)
     parser.add_argument("--int8-weights", action="store_true")
     parser.add_argument("--graphs", action=argparse.BooleanOptionalAction)
+    parser.add_argument("--compile-layers", action="store_true")
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--plot", type=Path, metavar="FILE.svg")

@@ -4,7 +4,8 @@ Needs torch, transformers and triton. For every case it prints how far the resul
 in float32, the time of one layer, how fast keys and values were read, and the share of the copy
 bandwidth that this is. Where they are too far, the exit code is 1. On a GPU launches are recorded
 as a CUDA graph; then blocks grow, new tables are laid out, and what the same graph gives is checked
-too. At last an engine writes with and without replaying its forwards, and its logits are compared.
+too. At last an engine writes with and without replaying its forwards, and with compiled layers, and
+its logits are compared.
 On a CPU triton has to interpret (``TRITON_INTERPRET=1``), and times mean nothing.
 """
 
@@ -289,15 +290,23 @@ def _compare_replays(device: torch.device) -> bool:
     print("\nticks of 4 workers, replayed and plain")
     right = True
     for name, dtype in (("tiny", torch.float32), ("qwen2.5-0.5b", torch.bfloat16)):
-        found = measure_replays(random_model(PRESETS[name].config(), dtype, device), device)
-        near = found.error <= BOUNDS[dtype] and found.ms is not None
-        right = right and near
-        print(
-            f"{name}, {str(dtype).removeprefix('torch.')}: {found.replayed} of {found.ticks} "
-            f"replayed, error {found.error:.1e}, {found.ms or float('nan'):.3f} ms instead of "
-            f"{found.plain_ms:.3f}" + ("" if near else "  TOO FAR, OR NEVER REPLAYED"),
-            flush=True,
-        )
+        model = random_model(PRESETS[name].config(), dtype, device)
+        for compiled in (False, True):
+            what = f"{name}, {str(dtype).removeprefix('torch.')}{', compiled' * compiled}"
+            try:
+                found = measure_replays(model, device, compile_layers=compiled)
+            except Exception as error:  # the others are worth knowing
+                right = False
+                print(f"{what}: {reason(error)}", flush=True)
+                continue
+            near = found.error <= BOUNDS[dtype] and found.ms is not None
+            right = right and near
+            print(
+                f"{what}: {found.replayed} of {found.ticks} replayed, error {found.error:.1e}, "
+                f"{found.ms or float('nan'):.3f} ms instead of {found.plain_ms:.3f}"
+                + ("" if near else "  TOO FAR, OR NEVER REPLAYED"),
+                flush=True,
+            )
     return right
 
 

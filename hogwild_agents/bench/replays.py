@@ -1,4 +1,7 @@
-"""Replays: ticks of an engine that records its forwards, against ticks of one that does not."""
+"""Replays: ticks of an engine that records its forwards, against ticks of one that does not.
+
+Its layers may be compiled, too; those of the other one never are.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,13 @@ class Replays:
 
 
 def measure_replays(
-    model: Any, device: torch.device, *, workers: int = 4, shared: int = 300, ticks: int = 60
+    model: Any,
+    device: torch.device,
+    *,
+    workers: int = 4,
+    shared: int = 300,
+    ticks: int = 60,
+    compile_layers: bool = False,
 ) -> Replays:
     """Let workers write the same tokens with and without recordings, and compare.
 
@@ -49,9 +58,11 @@ def measure_replays(
         workers: how many write.
         shared: tokens of the block that all see, of random keys and values.
         ticks: how many tokens each writes; contexts grow, so that tables are laid out anew.
+        compile_layers: whether the engine that records has compiled the layers, too.
     """
-    runs = [_write(model, device, workers, shared, ticks, graphs) for graphs in (None, False)]
-    (logits, times, replayed), (expected, plain, _) = runs
+    write = partial(_write, model, device, workers, shared, ticks)
+    logits, times, replayed = write(compile_layers=compile_layers)
+    expected, plain, _ = write(graphs=False)
     error = max(
         float((one - other).abs().max() / other.abs().max())
         for one, other in zip(logits, expected, strict=True)
@@ -67,13 +78,13 @@ def measure_replays(
 
 
 def _write(
-    model: Any, device: torch.device, workers: int, shared: int, ticks: int, graphs: bool | None
+    model: Any, device: torch.device, workers: int, shared: int, ticks: int, **options: Any
 ) -> tuple[list[Tensor], list[float], list[bool]]:
     """Return the logits of each tick on the host, its milliseconds, and whether it was replayed."""
     logits: list[Tensor] = []
     times: list[float] = []
     replayed: list[bool] = []
-    with Engine(model, graphs=graphs) as engine:
+    with Engine(model, **options) as engine:
         views = fill_cache(engine, workers, shared, OWN).views
 
         def tick(number: int) -> None:

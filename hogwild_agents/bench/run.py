@@ -76,6 +76,7 @@ def bench(settings: Settings, say: Say, keep: Keep) -> Report:
             kernels=settings.kernels,
             int8_weights=settings.int8_weights,
             graphs=settings.graphs,
+            compile_layers=settings.compile_layers,
         ) as engine:
             _check_contexts(settings, engine)
             return _Bench(settings, engine, plain, device, say, keep).run()
@@ -159,6 +160,7 @@ class _Bench:
             "kernels": list(self._engine.kernels),
             "int8_bytes": self._engine.int8_bytes,
             "graphs": self._engine.graphs,
+            "compiled_layers": self._engine.compiled_layers,
         }
 
     # -- one context

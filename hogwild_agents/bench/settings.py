@@ -43,6 +43,7 @@ class Settings:
         kernels: whether the engine's own kernels compute; None for where they help.
         int8_weights: whether the engine computes with weights rounded to 8 bits.
         graphs: whether the engine records forwards and replays them; None for where it helps.
+        compile_layers: whether the engine runs the model's layers through ``torch.compile``.
         compiling: whether transformers' single sequence is also tried compiled.
         json: a file for all numbers.
         plot: a file for an SVG.
@@ -63,6 +64,7 @@ class Settings:
     kernels: bool | None = None
     int8_weights: bool = False
     graphs: bool | None = None
+    compile_layers: bool = False
     compiling: bool = True
     json: Path | None = None
     plot: Path | None = None

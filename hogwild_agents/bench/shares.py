@@ -23,6 +23,7 @@ from hogwild_agents.bench.contestant import Ticks
 from hogwild_agents.bench.timing import synchronize, timed
 from hogwild_agents.engine import Engine, compiled
 from hogwild_agents.engine.attention import NAME
+from hogwild_agents.engine.compiled_layers import uncompiled
 from hogwild_agents.engine.tape import Tape
 from hogwild_agents.engine.threads import Job
 
@@ -86,6 +87,8 @@ def _by_clock(engine: Engine, ticks: Ticks, count: int) -> Shares | None:
     clock = _Clock()
     forward, sample = clock.around("forward", ticks.logits), clock.around("sample", ticks.sample)
     with _watched(engine.model, clock):
+        sample(forward())  # compiled layers are built anew for another attention
+        clock.spent.clear()
         for _ in range(count):
             sample(forward())
     spent = clock.spent
@@ -128,7 +131,7 @@ def _by_call(engine: Engine, ticks: Ticks, count: int) -> Shares | None:
 def _watched(model: Any, clock: _Clock) -> Iterator[None]:
     """Put a clock around a model's forward and the engine's attention."""
     attention, own = ALL_ATTENTION_FUNCTIONS[NAME], vars(model).get("forward")
-    AttentionInterface.register(NAME, clock.around("attention", attention))
+    AttentionInterface.register(NAME, uncompiled(clock.around("attention", attention)))
     model.forward = clock.around("model", model.forward)
     try:
         yield

@@ -197,6 +197,7 @@ def _run(
     kernels: opt.Kernels = None,
     int8_weights: opt.Int8Weights = None,
     graphs: opt.Graphs = None,
+    compile_layers: opt.CompileLayers = None,
     model_option: opt.ModelOption = None,
     save: opt.Save = None,
     quiet: opt.Quiet = False,
@@ -235,6 +236,7 @@ def _run(
         "kernels": kernels,
         "int8_weights": int8_weights,
         "graphs": graphs,
+        "compile_layers": compile_layers,
         "model_options": _model_options(model_option),
         "save": save,
     }
@@ -444,6 +446,7 @@ def _model_check(
     kernels: opt.Kernels = None,
     int8_weights: opt.Int8Weights = None,
     graphs: opt.Graphs = None,
+    compile_layers: opt.CompileLayers = None,
     model_option: opt.ModelOption = None,
     as_json: opt.AsJson = False,
 ) -> int:
@@ -465,6 +468,7 @@ def _model_check(
         "kernels": kernels,
         "int8_weights": int8_weights,
         "graphs": graphs,
+        "compile_layers": compile_layers,
         "model_options": _model_options(model_option),
     }
     config = RunConfig().override(_only_given(given))

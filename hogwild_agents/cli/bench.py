@@ -93,6 +93,15 @@ def bench(
             rich_help_panel=HOW,
         ),
     ] = None,
+    compile_layers: Annotated[
+        bool,
+        typer.Option(
+            "--compile-layers",
+            metavar="",
+            help="Let the engine run the model's layers through torch.compile, on a GPU.",
+            rich_help_panel=HOW,
+        ),
+    ] = False,
     no_compile: Annotated[
         bool,
         typer.Option(
@@ -136,6 +145,7 @@ def bench(
         kernels=kernels,
         int8_weights=int8_weights,
         graphs=graphs,
+        compile_layers=compile_layers,
         compiling=not no_compile,
         json=json,
         plot=plot,

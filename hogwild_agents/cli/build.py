@@ -120,6 +120,7 @@ def load_options(config: RunConfig) -> dict[str, Any]:
         "kernels": config.kernels,
         "int8_weights": config.int8_weights,
         "graphs": config.graphs,
+        "compile_layers": config.compile_layers,
         "model_options": config.model_options,
         "revision": config.revision,
     }

@@ -31,6 +31,7 @@ class ModelFacts:
         free_bytes: of memory, where they would be loaded; None if they are.
         int8_bytes: what copies of weights take that are rounded to 8 bits.
         kernels: what the engine's own compute; None if that is not known before loading.
+        compiled_layers: how many layers run through ``torch.compile``.
         dtype, device: as loaded.
         layers: of the decoder.
         vocabulary: how many token ids.
@@ -62,6 +63,7 @@ class ModelFacts:
     free_bytes: int | None = None
     int8_bytes: int | None
     kernels: tuple[str, ...] | None
+    compiled_layers: int = 0
     dtype: str
     device: str | None
     layers: int | None
@@ -108,6 +110,7 @@ def of_model(model: LanguageModel) -> ModelFacts:
         weight_bytes=engine.model.get_memory_footprint(return_buffers=quantization is not None),
         int8_bytes=engine.int8_bytes,
         kernels=engine.kernels,
+        compiled_layers=engine.compiled_layers,
         dtype=_short(engine.dtype),
         device=str(engine.device),
         layers=getattr(text, "num_hidden_layers", None),

@@ -166,6 +166,15 @@ Graphs = Annotated[
         "--graphs/--no-graphs",
     ),
 ]
+CompileLayers = Annotated[
+    bool | None,
+    _option(
+        MODEL,
+        "Run the model's layers through torch.compile, on a GPU; loading takes longer.",
+        FLAG,
+        "--compile-layers",
+    ),
+]
 ModelOption = Annotated[
     list[str] | None,
     _option(

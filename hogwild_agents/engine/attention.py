@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 
 from hogwild_agents.engine.adapter import Adapter
+from hogwild_agents.engine.compiled_layers import uncompiled
 from hogwild_agents.engine.plan import Plan
 from hogwild_agents.engine.reach import MaskRule
 from hogwild_agents.engine.schedule import Schedule
@@ -55,6 +56,30 @@ class AttentionPlan(Protocol):
             options: what else the model passes (windows, sinks, soft-capping, ...).
         """
         ...
+
+
+class AloneAttention:
+    """Lets every token attend to itself alone: for forwards whose logits nobody reads."""
+
+    def attend(
+        self,
+        layer: nn.Module,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        scaling: float | None,
+        options: dict[str, Any],
+    ) -> Tensor:
+        """See :meth:`AttentionPlan.attend`."""
+        own = value.repeat_interleave(query.shape[1] // value.shape[1], 1)
+        return own.transpose(1, 2).clone(memory_format=torch.contiguous_format)
+
+
+class Carried:
+    """A plan in a wrapping that is the same for all: compiled layers are built for one type."""
+
+    def __init__(self, plan: AttentionPlan) -> None:
+        self.attend = plan.attend
 
 
 def register() -> None:
@@ -337,6 +362,7 @@ def _has_flash(queries: Tensor, values: Tensor) -> bool:
     return queries.is_cpu and queries.shape[-1] == values.shape[-1]
 
 
+@uncompiled
 def _attention(
     module: nn.Module,
     query: Tensor,

@@ -75,13 +75,16 @@ class Engine:
         graphs: record the forward of small ticks that come again and again, and replay it without
             Python in between (by CUDA graphs on a GPU); by default where the layers' attention is
             all the engine's own and the model lies on one device. See :attr:`graphs`.
+        compile_layers: run the model's layers, around the attention, through ``torch.compile``,
+            which joins their small operations: for GPUs, where each of these is a launch. Takes
+            up to a minute when the engine is made, and a C compiler.
         verify: check on a short probe that the logits equal those of the plain forward.
 
     Raises:
         UnsupportedModelError: the model's logits would not be computed exactly.
         LentModelError: the model is lent to another engine.
-        ConfigError: a budget or the context is below one token, or kernels, int8 weights or graphs
-            are asked for and cannot be had.
+        ConfigError: a budget or the context is below one token, or kernels, int8 weights, graphs
+            or compiled layers are asked for and cannot be had.
     """
 
     def __init__(
@@ -94,6 +97,7 @@ class Engine:
         kernels: bool | None = None,
         int8_weights: bool = False,
         graphs: bool | None = None,
+        compile_layers: bool = False,
         verify: bool = True,
     ) -> None:
         reason = unsupported_reason(model.config)
@@ -121,6 +125,8 @@ class Engine:
             if not int8_weights:
                 self._loan.multiply(Products(layers, int8=False))
             self._adapter = attach(self._loan, self._context.limit)
+            if compile_layers:
+                self._loan.compile()
             self._tuning = _by_torch if kernels is False else tuning_of
             if kernels and not self.kernels:
                 raise ConfigError(
@@ -227,6 +233,11 @@ class Engine:
     def int8_bytes(self) -> int:
         """Bytes of the copies of weights that are rounded to 8 bits, or 0 without any."""
         return self._loan.products.int8_bytes if self._loan.products else 0
+
+    @property
+    def compiled_layers(self) -> int:
+        """How many layers of the model run through ``torch.compile``."""
+        return self._loan.compiled_layers
 
     @property
     def closed(self) -> bool:

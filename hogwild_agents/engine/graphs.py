@@ -229,6 +229,8 @@ def obstacle(
     own = (tuning(shape) for shape in adapter.shapes)
     if not all(cut and cut.kernel == kernels.get(loan.device.type) for cut in own):
         return "attention is not all computed by the engine's own kernels"
+    if loan.compiled_layers and loan.device.type == "cpu":
+        return "a recording on a CPU does not see what torch.compile has built"
     if loan.scattered or any(shape.device != loan.device for shape in adapter.shapes):
         return "the model lies on several devices"
     return None

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hogwild_agents.engine.attention import AttentionPlan
+from hogwild_agents.engine.attention import AloneAttention, AttentionPlan, Carried
 from hogwild_agents.engine.bridge import Bridge
+from hogwild_agents.engine.compiled_layers import CompiledLayers
 from hogwild_agents.engine.context import Context
 from hogwild_agents.engine.products import Products
 from hogwild_agents.engine.refusals import refusal
@@ -39,6 +40,7 @@ class Loan:
         self._modes = [(module, module.training) for module in model.modules()]
         self._bridge: Bridge | None = None
         self.products: Products | None = None
+        self._compiled: CompiledLayers | None = None
         self._returned = False
         try:
             model.eval()
@@ -65,6 +67,20 @@ class Loan:
         """Take care that linear layers compute by torch again when the model is given back."""
         self.products = products
 
+    def compile(self) -> None:
+        """Compile the model's layers, once it has the engine's attention, and build them now.
+
+        Raises:
+            ConfigError: that cannot be done here.
+        """
+        self._compiled = CompiledLayers(self.model)
+        self._compiled.build(self._run)
+
+    @property
+    def compiled_layers(self) -> int:
+        """How many layers run compiled."""
+        return self._compiled.count if self._compiled else 0
+
     @property
     def hooks(self) -> list[int]:
         """The ids of the engine's own hooks on the model."""
@@ -84,6 +100,8 @@ class Loan:
         Returns:
             [kept, vocab] of the first text, in the model's dtype.
         """
+        if self._compiled:
+            plan = Carried(plan)
         with self._bridge.carrying(plan) if self._bridge else nullcontext():
             output = self.model(
                 input_ids=input_ids,
@@ -106,9 +124,17 @@ class Loan:
             self._bridge.remove()
         if self.products:
             self.products.undo()
+        if self._compiled:
+            self._compiled.undo()
         self._context.unpin()
         for module, training in self._modes:
             module.training = training
+
+    def _run(self, tokens: int) -> None:
+        """Call the model for nothing, over so many tokens."""
+        ids = torch.arange(tokens, device=self.device)[None] % self.vocab_size
+        with torch.no_grad():
+            self.forward(ids, ids, AloneAttention(), 0)
 
     def _kept(self, keep: int | Tensor) -> int | list[int] | Tensor:
         """Return which tokens get logits, as a model takes it whose last layer lies elsewhere."""

@@ -57,7 +57,8 @@ class ParallelEngine(Engine):
         options: see :class:`Engine`; the same for all processes.
 
     Raises:
-        ConfigError: the processes have built engines that differ, or graphs are asked for.
+        ConfigError: the processes have built engines that differ, or graphs or compiled layers are
+            asked for.
         UnsupportedModelError, LentModelError: see :class:`Engine`.
     """
 
@@ -68,11 +69,12 @@ class ParallelEngine(Engine):
     def __init__(self, model: Any, **options: Any) -> None:
         self._numbers: WeakKeyDictionary[CacheBlock, int] = WeakKeyDictionary()
         self._counter = itertools.count()
-        if options.pop("graphs", None):
-            raise ConfigError(
-                "graphs is on, but the forward of a model in several processes is not recorded: "
-                "leave it out."
-            )
+        for option in ("graphs", "compile_layers"):
+            if options.pop(option, None):
+                raise ConfigError(
+                    f"{option} is on, but the forward of a model in several processes is neither "
+                    "recorded nor compiled: leave it out."
+                )
         super().__init__(model, graphs=False, **options)
         try:
             self._link = Link()

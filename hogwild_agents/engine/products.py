@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from hogwild_agents.engine import compiled, threads
+from hogwild_agents.engine.compiled_layers import uncompiled
 from hogwild_agents.errors import ConfigError
 
 _X86 = "x86_64", "AMD64"
@@ -142,6 +143,7 @@ class _Product:
         self._function = compiled.products(weights.dtype, layer.weight.dtype).address
         self._place_for, self._block_for = cpu_products.place_for, cpu_products.block_for
 
+    @uncompiled
     def __call__(self, states: Tensor) -> Tensor:
         """Compute what the layer does with states [..., count]."""
         weight: Tensor = self._layer.weight

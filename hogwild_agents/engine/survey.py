@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from hogwild_agents.engine.adapter import Adapter, LayerAdapter, QueryScale, query_scale
+from hogwild_agents.engine.attention import AloneAttention
 from hogwild_agents.engine.pool import LayerShape
 from hogwild_agents.engine.reach import FULL, MaskRule, Reach
 from hogwild_agents.engine.refusals import refusal
@@ -52,8 +53,8 @@ class _Seen:
 
 
 @dataclass
-class _Recorder:
-    """The attention plan of a survey: it notes, and lets each token attend to itself."""
+class _Recorder(AloneAttention):
+    """The attention plan of a survey: it notes what comes."""
 
     model: Any
     layers: dict[int, _Seen] = field(default_factory=dict)
@@ -73,8 +74,7 @@ class _Recorder:
         if index in self.layers:
             raise refusal(self.model, f"its layer {index} attends more than once")
         self.layers[index] = _Seen(layer, query, key, value, scaling, mask, options)
-        alone = value.repeat_interleave(query.shape[1] // value.shape[1], 1)
-        return alone.transpose(1, 2).contiguous()
+        return super().attend(layer, query, key, value, scaling, options)
 
 
 def survey(

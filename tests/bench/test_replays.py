@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 
 from hogwild_agents.bench.presets import PRESETS, random_model
 from hogwild_agents.bench.replays import measure_replays
-from hogwild_agents.engine import tape
+from hogwild_agents.engine import compiled_layers, tape
 from hogwild_agents.engine.compiled import works
 from hogwild_agents.engine.graphs import SETTLED
 
@@ -24,6 +27,21 @@ def test_replays_equal_plain_ticks() -> None:
     assert found.ms is not None
     assert found.ms > 0
     assert found.plain_ms > 0
+
+
+def test_compiled_ticks_are_compared_with_plain_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    built = []
+
+    def traced(graph: torch.fx.GraphModule, inputs: list[Any]) -> Callable[..., Any]:
+        built.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(compiled_layers, "BACKEND", traced)
+    model = random_model(PRESETS["tiny"].config(), torch.float32, CPU)
+    found = measure_replays(model, CPU, workers=2, shared=40, ticks=3, compile_layers=True)
+    assert built
+    assert found.error <= 1e-5
+    assert found.replayed == 0  # on a CPU
 
 
 def test_a_replay_that_gives_something_else_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 
+from hogwild_agents import load_model
+from hogwild_agents.cli.build import load_options
 from hogwild_agents.config import LayoutName, RunConfig
 from hogwild_agents.errors import ConfigError
 from hogwild_agents.layouts import LAYOUTS
@@ -97,6 +100,20 @@ def test_what_is_wrong_is_one_sentence(tmp_path: Path, text: str, expected: str)
     assert message.startswith(expected.format(path=path))
     assert "\n" not in message
     assert message[-1] in ".?"
+
+
+def test_what_it_says_of_the_model_reaches_the_loading_of_it() -> None:
+    given: dict[str, Any] = {
+        "kernels": False,
+        "int8_weights": True,
+        "graphs": False,
+        "compile_layers": True,
+    }
+    options = load_options(RunConfig(**given))
+    assert given.items() <= options.items()
+    assert options.keys() <= signature(load_model).parameters.keys()
+    known = RunConfig.model_fields.keys() & signature(load_model).parameters.keys()
+    assert known <= options.keys()
 
 
 @pytest.mark.parametrize("content", [None, b"\xff\xfe"])
