@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import Any, TypeAlias, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import (
     LogitsProcessor,
     MinPLogitsWarper,
@@ -31,8 +31,10 @@ from hogwild_agents.errors import ConfigError
 Context: TypeAlias = Callable[[], Sequence[int]]
 """Gives the token ids that a repetition penalty counts."""
 
-_HEAD = 1024
+_HEADS = 32, 1024
 """How many of the most likely tokens are looked at for a top-p, before all are sorted."""
+_BLOCK = 128
+"""Logits of which the largest is found at once, see :func:`_few`."""
 _SLACK = 1e-3
 """How far below the bar of a min-p a logit may be and still be looked at: more than rounding."""
 _TOGETHER = 1 << 19
@@ -224,8 +226,10 @@ def _apart(groups: Iterable[list[int]], logits: Tensor) -> Iterator[list[int]]:
 
 
 def _rows(states: Tensor, rows: Sequence[int]) -> Tensor:
-    """Return some rows of a tensor, in rising order; itself if these are all."""
-    return states if len(rows) == len(states) else states[rows]
+    """Return some rows of a tensor, in rising order; no copy if they are neighbours."""
+    if rows[-1] - rows[0] == len(rows) - 1:
+        return states[rows[0] : rows[-1] + 1]
+    return states[rows]
 
 
 def _sampled(logits: Tensor, row: int, token: int, count: int | None) -> Sampled:
@@ -269,7 +273,7 @@ class _Way:
     ) -> Iterator[tuple[Sequence[int], Tensor]]:
         """Yield some rows of the shaped scores [rows, vocab], and a token for each of these."""
         if self.params.temperature == 0:
-            yield range(len(scores)), scores.argmax(-1)
+            yield range(len(scores)), _likeliest(scores)
             return
         for rows, ids, left in self.narrowed(scores):
             drawn = _draw(left, [samplers[row] for row in rows])
@@ -370,19 +374,85 @@ def _candidates(scores: Tensor, params: SamplingParams) -> tuple[Tensor, list[in
     top-p without a top-k is settled here: the ids are its nucleus.
     """
     if params.top_k:
-        best = scores.topk(min(params.top_k, scores.shape[-1]))
-        counts = (scores >= best.values[:, -1:]).sum(-1).tolist()
-        most = max(counts)  # more where some are equal: these stay, as with transformers
-        return best.indices if most == params.top_k else scores.topk(most).indices, counts
+        return _top_k(scores, min(params.top_k, scores.shape[-1]))
     if params.top_p < 1:
-        best = scores.topk(min(_HEAD, scores.shape[-1]))
-        odds = (best.values - scores.logsumexp(-1, keepdim=True)).double().exp()
-        above = odds.cumsum(-1) - odds
-        inside = (above < params.top_p).sum(-1) * (above[:, -1] >= params.top_p)
-        return best.indices, inside.tolist()
+        return _nucleus(scores, params.top_p, scores.logsumexp(-1, keepdim=True), _HEADS)
     bar = scores.amax(-1, keepdim=True) + math.log(params.min_p) - _SLACK
     counts = (scores >= bar).sum(-1).tolist()
-    return scores.topk(max(counts)).indices, counts
+    return _top(scores, max(counts))[1], counts
+
+
+def _top_k(scores: Tensor, k: int) -> tuple[Tensor, list[int]]:
+    """Return the candidates of a top-k; more where some are equal, as these stay."""
+    values, ids = _top(scores, min(k + 1, scores.shape[-1]))
+    if bool((values[:, k:] < values[:, k - 1 : k]).all()):
+        return ids[:, :k], [k] * len(scores)
+    counts = (scores >= values[:, k - 1 : k]).sum(-1).tolist()
+    return _top(scores, max(counts))[1], counts
+
+
+def _nucleus(
+    scores: Tensor, p: float, total: Tensor, heads: Sequence[int]
+) -> tuple[Tensor, list[int]]:
+    """Return the candidates of a top-p, looked for among more and more tokens.
+
+    Args:
+        scores: [rows, vocab].
+        p: what their probabilities reach.
+        total: [rows, 1] the log-sum-exp of each row.
+        heads: of how many tokens, in turn.
+    """
+    head, *more = heads
+    values, ids = _top(scores, min(head, scores.shape[-1]))
+    odds = (values - total).double().exp()
+    above = odds.cumsum(-1) - odds
+    counts = ((above < p).sum(-1) * (above[:, -1] >= p)).tolist()
+    wide = [row for row, count in enumerate(counts) if not count]
+    if wide and more:
+        found, many = _nucleus(scores[wide], p, total[wide], more)
+        ids = nn.functional.pad(ids, (0, found.shape[-1] - ids.shape[-1]))
+        ids[wide] = found
+        for row, count in zip(wide, many, strict=True):
+            counts[row] = count
+    return ids, counts
+
+
+def _likeliest(scores: Tensor) -> Tensor:
+    """Return which of each row [rows, n] is the largest, the first of equal ones: [rows]."""
+    ids = _few(scores, 1)
+    if ids is None:
+        return scores.argmax(-1)
+    return ids.gather(-1, scores.gather(-1, ids).argmax(-1, keepdim=True))[:, 0]
+
+
+def _top(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Return the largest of each row [rows, n], the largest first, and which they are.
+
+    Args:
+        scores: [rows, n].
+        count: how many, up to n.
+    """
+    ids = _few(scores, count)
+    values, places = (scores if ids is None else scores.gather(-1, ids)).topk(count)
+    return values, places if ids is None else ids.gather(-1, places)
+
+
+def _few(scores: Tensor, count: int) -> Tensor | None:
+    """Return ids [rows, few] that hold the ``count`` largest of each row; None for nearly all.
+
+    On a CPU torch looks for them number by number, but for the largest of a block with vectors;
+    and they are in the blocks whose largest are the largest.
+    """
+    size = scores.shape[-1]
+    blocks = size // _BLOCK
+    if not scores.is_cpu or blocks < 4 * count:
+        return None
+    whole = blocks * _BLOCK
+    tops = scores[:, :whole].view(-1, blocks, _BLOCK).amax(-1)  # [rows, blocks]
+    best = tops.argmax(-1, keepdim=True) if count == 1 else tops.topk(count).indices
+    ids = (best[..., None] * _BLOCK + torch.arange(_BLOCK)).flatten(1)
+    rest = torch.arange(whole, size).expand(len(ids), -1)
+    return torch.cat([ids, rest], -1)
 
 
 def _check_vocabulary(params: SamplingParams, size: int) -> None:

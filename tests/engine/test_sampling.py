@@ -365,7 +365,7 @@ def generated(prompt: Sequence[int], options: Mapping[str, Any]) -> Any:
         )
 
 
-LARGE = 5000
+LARGE = 20_011
 LEFT = st.builds(
     SamplingParams,
     temperature=st.floats(0.1, 3),
@@ -408,6 +408,22 @@ def test_rows_that_share_their_parameters_draw_as_each_does_alone(
             sample(logits[row : row + 1], [sampler], [context(0)])[0]
             for row, sampler in enumerate(alone)
         ]
+
+
+@given(
+    size=st.sampled_from([7, 128, 600, 4096, LARGE]),
+    rows=st.integers(1, 5),
+    seed=st.integers(0, 999),
+    spread=st.sampled_from([1, 3, 100]),
+)
+def test_greedy_takes_the_first_of_the_most_likely(
+    size: int, rows: int, seed: int, spread: int
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randint(-spread, spread + 1, (rows, size), generator=generator).float()
+    logits[:, : seed % size] = -math.inf
+    found = sample(logits, [Sampler(SamplingParams(temperature=0.0))] * rows, [context(0)] * rows)
+    assert [one.token for one in found] == [row.index(max(row)) for row in logits.tolist()]
 
 
 def test_a_sampler_that_chooses_by_itself_is_asked_among_others() -> None:
