@@ -30,7 +30,7 @@ from anyio.lowlevel import checkpoint
 
 from hogwild_agents.common import Common
 from hogwild_agents.compute import compute
-from hogwild_agents.engine import CacheBlock, Engine
+from hogwild_agents.engine import CacheBlock, Engine, threads
 from hogwild_agents.errors import ClosedError, ConfigError, UsageError
 from hogwild_agents.guesses import Guesses
 from hogwild_agents.log import get_logger
@@ -290,6 +290,7 @@ class CacheCoordinator:
         """Run the forward, the sampling, the moves and the forks in the worker thread."""
         if not any(part.feeds or part.request.then for part in self._parts):
             return
+        threads.give_back()  # else the worker thread's are too many
         await to_thread.run_sync(
             compute,
             self._parts,

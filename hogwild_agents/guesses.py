@@ -16,7 +16,7 @@ import anyio
 from anyio import CapacityLimiter, to_thread
 from anyio.abc import TaskGroup
 
-from hogwild_agents.engine import Engine, Feed, Trial
+from hogwild_agents.engine import Engine, Feed, Trial, threads
 from hogwild_agents.log import get_logger
 from hogwild_agents.tick import Part
 
@@ -117,6 +117,7 @@ class Guesses:
 
     async def _run(self, trial: Trial, done: Callable[[], None]) -> None:
         began = anyio.current_time()
+        threads.give_back()
         try:
             await to_thread.run_sync(trial.run, limiter=self._thread)
         except Exception as error:  # it comes again, if it has to, when the tick is run in earnest

@@ -208,7 +208,8 @@ def _runtime(one: Runtime) -> dict[str, object]:
     return {
         "workers": one.workers,
         "ms_per_tick": {
-            name: _timing(getattr(one, name)) for name in ("team", "bare", "sampling", "added")
+            name: _timing(getattr(one, name))
+            for name in ("team", "bare", "sampling", "added", "between")
         },
         "added_over_bare": one.added.over(one.bare),
         "team_over_bare": one.team.over(one.bare),

@@ -1,8 +1,8 @@
 """Runtime: what agents, policies and the coordinator add to the engine's ticks.
 
-A real team thinks over the measured model. A clock stands around each forward that it causes: what
-lies between two of them, less the sampling, is what the runtime adds. The same ticks, in blocks of
-the same lengths and views of the same order, are then run bare.
+A real team thinks over the measured model. The same ticks, in blocks of the same lengths and views
+of the same order, are then run bare: what these are shorter by is what the runtime adds, be it that
+the forward itself is slower in a team. A clock around each forward tells what lies between them.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ class Runtime:
         team: from one forward's beginning to the next one's, in a team.
         bare: the same ticks without a team: forward and sampling.
         sampling: the sampling alone, by the parameters of the team.
-        added: what lies between two forwards, less the sampling.
+        added: what the team's ticks take more than the bare ones of the same round.
+        between: of that, what lies between two forwards, less the sampling.
     """
 
     workers: int
@@ -54,6 +55,7 @@ class Runtime:
     bare: Timing
     sampling: Timing
     added: Timing
+    between: Timing
 
 
 def measure_runtime(
@@ -66,7 +68,8 @@ def measure_runtime(
     """
     model = _language_model(engine)
     params = SamplingParams(temperature=1.0, banned=model.reasoning_bans)
-    found: dict[str, list[float]] = {name: [] for name in ("team", "bare", "sampling", "added")}
+    names = "team", "bare", "sampling", "added", "between"
+    found: dict[str, list[float]] = {name: [] for name in names}
     for number in range(rounds):
         with _Stopwatch.on(engine, workers) as watch:
             _think(model, workers, params, ticks + SKIPPED, seed=number)
@@ -78,7 +81,8 @@ def measure_runtime(
         team, between = watch.results()
         found["team"].append(team)
         found["sampling"].append(sampling)
-        found["added"].append(between - sampling)
+        found["added"].append(team - found["bare"][-1])
+        found["between"].append(between - sampling)
     return Runtime(
         workers=workers, **{name: Timing(tuple(values)) for name, values in found.items()}
     )

@@ -41,7 +41,7 @@ def main() -> None:
     """Run the command line and exit with its code."""
     if "OMP_WAIT_POLICY" not in os.environ:
         # torch's threads spin while they wait; where other programs run they had better sleep.
-        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+        os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     cores = fewer()
     if cores is not None:
         os.environ.setdefault("OMP_NUM_THREADS", str(cores))

@@ -20,6 +20,9 @@ from torch import Tensor
 Numbers: TypeAlias = Sequence[int | Tensor]
 """What a job is told; a tensor stands for its address."""
 
+_SOFT = 1
+"""What is given back is had again with the next parallel operator (OpenMP, omp_pause_soft)."""
+
 HEAD = 4
 """So many integers come before a job's own: a counter for units of work, one for places in the
 room, the room's address, and the bytes of a place."""
@@ -111,6 +114,22 @@ def limited(number: int | None) -> Iterator[None]:
 def available() -> bool:
     """Whether torch's threads can be had, or it uses but one."""
     return torch.get_num_threads() == 1 or _together() is not None
+
+
+def give_back() -> None:
+    """Give back the threads that OpenMP keeps for the calling thread, until it computes again.
+
+    GCC's OpenMP keeps some for each thread that has computed. Once they are more than the
+    processors, none of them spins any more while it waits: a tick is then slower by a quarter.
+    """
+    pause = _pause()
+    if pause is not None:
+        pause(_SOFT)
+
+
+@cache
+def _pause() -> Any:
+    return getattr(ctypes.CDLL(None), "omp_pause_resource_all", None)
 
 
 @cache

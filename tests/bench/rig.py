@@ -88,6 +88,7 @@ def report(*cells: Cell, **changes: Any) -> Report:
         bare=timing(100, 100),
         sampling=timing(1, 1),
         added=timing(3, 3),
+        between=timing(2, 2),
     )
     given: dict[str, Any] = {
         "model": {"name": "made-up", "dtype": "bfloat16"},

@@ -28,7 +28,9 @@ def test_a_team_s_ticks_are_measured_and_nothing_is_left() -> None:
     for timing in (found.team, found.bare, found.sampling):
         assert len(timing.values) == 2
         assert all(value > 0 for value in timing.values)
-    assert len(found.added.values) == 2
+    rounds = zip(found.team.values, found.bare.values, strict=True)
+    assert found.added.values == tuple(team - bare for team, bare in rounds)
+    assert len(found.between.values) == 2
 
 
 def test_bare_ticks_have_the_views_of_the_team(monkeypatch: pytest.MonkeyPatch) -> None:

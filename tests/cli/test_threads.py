@@ -37,7 +37,7 @@ finally:
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ({}, "1000 False"),  # before torch is there, which looks but once
+        ({}, "3000 False"),  # before torch is there, which looks but once
         ({"GOMP_SPINCOUNT": "7"}, "7 False"),
         ({"OMP_WAIT_POLICY": "active"}, "None False"),
     ],
