@@ -129,7 +129,19 @@ def give_back() -> None:
 
 @cache
 def _pause() -> Any:
-    return getattr(ctypes.CDLL(None), "omp_pause_resource_all", None)
+    loaded = _loaded()
+    if hasattr(loaded, "__kmpc_fork_call"):  # LLVM's or Intel's, which send all to sleep
+        return None
+    return getattr(loaded, "omp_pause_resource_all", None)
+
+
+@cache
+def _loaded() -> ctypes.CDLL | None:
+    """Return all libraries of this process; None where they cannot be had as one (Windows)."""
+    try:
+        return ctypes.CDLL(None)
+    except TypeError:
+        return None
 
 
 @cache
@@ -139,7 +151,7 @@ def _alone(function: int) -> Any:
 
 @cache
 def _together() -> Any:
-    parallel = getattr(ctypes.CDLL(None), "GOMP_parallel", None)
+    parallel = getattr(_loaded(), "GOMP_parallel", None)
     if parallel is not None:
         parallel.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
         parallel.restype = None

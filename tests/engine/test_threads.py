@@ -52,6 +52,24 @@ def test_threads_that_are_given_back_are_gone_and_come_again() -> None:
         assert becomes(before)
 
 
+def test_where_libraries_cannot_be_had_as_one_torch_computes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def none(name: None) -> None:
+        raise TypeError("bad argument type for built-in operation")  # as on Windows
+
+    found = threads._loaded, threads._pause, threads._together
+    with limited(2), monkeypatch.context() as patch:
+        patch.setattr("ctypes.CDLL", none)
+        for one in found:
+            one.cache_clear()
+        assert not threads.available()
+        threads.give_back()
+    for one in found:
+        one.cache_clear()
+    assert threads.available()
+
+
 def test_a_tick_finds_none_of_the_event_loops_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     before, found = list[int](), list[bool]()
     with limited(2), Engine(EVERY["llama"].build()) as engine:
