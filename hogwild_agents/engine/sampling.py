@@ -409,7 +409,7 @@ def _nucleus(
     counts = ((above < p).sum(-1) * (above[:, -1] >= p)).tolist()
     wide = [row for row, count in enumerate(counts) if not count]
     if wide and more:
-        found, many = _nucleus(scores[wide], p, total[wide], more)
+        found, many = _nucleus(_rows(scores, wide), p, _rows(total, wide), more)
         ids = nn.functional.pad(ids, (0, found.shape[-1] - ids.shape[-1]))
         ids[wide] = found
         for row, count in zip(wide, many, strict=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import anyio
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 from hogwild_agents import CacheCoordinator, TickFeed
-from hogwild_agents.engine import Engine, threads
+from hogwild_agents.engine import Engine, Feed, threads
 from hogwild_agents.engine.threads import limited
 from tests.engine.families import EVERY
 
@@ -75,10 +76,10 @@ def test_a_tick_finds_none_of_the_event_loops_threads(monkeypatch: pytest.Monkey
     with limited(2), Engine(EVERY["llama"].build()) as engine:
         forward = engine.forward
 
-        def watched(*args: object, **options: object) -> torch.Tensor:
+        def watched(feeds: Sequence[Feed]) -> torch.Tensor:
             if len(before) > 1:  # the worker thread is there by now
                 found.append(becomes(before[-1] - 1))
-            return forward(*args, **options)  # type: ignore[arg-type]
+            return forward(feeds)
 
         monkeypatch.setattr(engine, "forward", watched)
 
