@@ -85,7 +85,7 @@ def _parameters(facts: ModelFacts) -> str:
 
 def _place(facts: ModelFacts) -> str:
     rounded = f", rounded to int8 ({size(facts.int8_bytes)} more)" if facts.int8_bytes else ""
-    own = f"; by kernels of its own: {' and '.join(facts.kernels)}" if facts.kernels else ""
+    own = f"; by kernels of its own: {', '.join(facts.kernels)}" if facts.kernels else ""
     built = f"; {facts.compiled_layers} layers compiled" if facts.compiled_layers else ""
     return facts.dtype + (f" on {facts.device}" if facts.device else "") + rounded + own + built
 

@@ -18,12 +18,23 @@ import torch
 
 from hogwild_agents.engine import threads
 
-KERNELS = ("vectors.py", "cpu_attention.py", "cpu_tiles.py", "cpu_products.py")
+KERNELS = (
+    "vectors.py", "cpu_attention.py", "cpu_tiles.py", "cpu_products.py", "cpu_norms.py",
+    "cpu_gates.py",
+)  # fmt: skip
 """The modules that numba compiles."""
+
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+"""Of states that they compute with."""
 
 
 class KernelWarning(UserWarning):
     """Kernels of the engine's own do not work here, so torch computes in their place."""
+
+
+def takes(states: torch.Tensor) -> bool:
+    """Whether compiled functions compute with a tensor."""
+    return type(states) is torch.Tensor and states.is_cpu and states.dtype in DTYPES
 
 
 def works() -> bool:
@@ -46,6 +57,22 @@ def products(weights: torch.dtype, states: torch.dtype) -> Any:
 
     kinds = _types()
     return _compiled(cpu_products.products(kinds[weights], kinds[states], _sources()))
+
+
+@cache
+def norms(states: torch.dtype) -> Any:
+    """Return the RMS norms of states of a dtype, likewise."""
+    from hogwild_agents.engine import cpu_norms
+
+    return _compiled(cpu_norms.norms(_types()[states], _sources()))
+
+
+@cache
+def gates(states: torch.dtype) -> Any:
+    """Return the gates of states of a dtype, likewise."""
+    from hogwild_agents.engine import cpu_gates
+
+    return _compiled(cpu_gates.gates(_types()[states], _sources()))
 
 
 def _types() -> dict[torch.dtype, Any]:

@@ -32,13 +32,16 @@ from hogwild_agents.engine.cache import Cache
 from hogwild_agents.engine.checks import check_feeds, check_tick
 from hogwild_agents.engine.context import find_context
 from hogwild_agents.engine.feed import Feed
+from hogwild_agents.engine.gates import find_gates
 from hogwild_agents.engine.graphs import Graph, Graphs, obstacle, recorder_of
 from hogwild_agents.engine.loan import Loan
+from hogwild_agents.engine.norms import find_norms
 from hogwild_agents.engine.plan import Plan, build_plan
 from hogwild_agents.engine.pool import LayerShape
 from hogwild_agents.engine.probe import Probe
 from hogwild_agents.engine.products import Products, find_layers
 from hogwild_agents.engine.refusals import refusal, unsupported_reason
+from hogwild_agents.engine.replaced import Replaced
 from hogwild_agents.engine.schedule import Tuning, tuning_of
 from hogwild_agents.engine.trial import Trial, alone
 from hogwild_agents.errors import (
@@ -65,8 +68,8 @@ class Engine:
         max_context: longest view in tokens; by default what the model was made for. Beyond that
             a warning is given once. A model with two longrope tables is run with its long one if
             this is more than the short one is for.
-        kernels: compute attention, and linear layers with 16-bit weights on the CPU, by the
-            engine's own compiled kernels; by default where they help and work, see
+        kernels: compute attention, and on the CPU norms, gates and linear layers with 16-bit
+            weights, by the engine's own compiled kernels; by default where they help and work, see
             :attr:`kernels`. False leaves everything to torch; True also multiplies by them where
             the processor has products of 16-bit matrices itself (x86 with AMX, ARM with bfloat16).
         int8_weights: let linear layers on the CPU compute with copies of their weights that are
@@ -119,11 +122,15 @@ class Engine:
         weakref.finalize(self, self._loan.give_back).atexit = False
         try:
             layers = find_layers(model, kernels, int8=int8_weights)
+            own = kernels is not False and not compile_layers  # which joins more by itself
+            gates = find_gates(model) if own else {}
             if int8_weights:  # the plain forward is then one with these weights
-                self._loan.multiply(Products(layers, int8=True))
+                self._loan.replace("products", Products(layers, int8=True))
             probe = Probe(self._loan) if verify else None
             if not int8_weights:
-                self._loan.multiply(Products(layers, int8=False))
+                self._loan.replace("products", Products(layers, int8=False))
+            self._loan.replace("norms", Replaced(find_norms(model) if own else {}))
+            self._loan.replace("gates", Replaced(gates))
             self._adapter = attach(self._loan, self._context.limit)
             if compile_layers:
                 self._loan.compile()
@@ -204,14 +211,15 @@ class Engine:
 
     @property
     def kernels(self) -> tuple[str, ...]:
-        """What the engine's own kernels compute: ``"attention"``, ``"products"``, both, or ().
+        """What the engine's own kernels compute, some or none of these.
 
-        A layer that they do not take is torch's all the same.
+        ``"attention"``, and on the CPU ``"products"`` (linear layers), ``"norms"`` (RMS norms) and
+        ``"gates"`` (of gated MLPs). A layer that they do not take is torch's all the same.
         """
-        tuned = any(self._tuning(shape) for shape in self._adapter.shapes)
-        multiplied = bool(self._loan.products and self._loan.products.layers)
-        found = {"attention": tuned, "products": multiplied}
-        return tuple(name for name, own in found.items() if own)
+        attention = [shape for shape in self._adapter.shapes if self._tuning(shape)]
+        replaced = {name: found.count for name, found in self._loan.replaced.items()}
+        own = {"attention": len(attention), **replaced}
+        return tuple(name for name, count in own.items() if count)
 
     @property
     def graphs(self) -> int:
@@ -232,7 +240,7 @@ class Engine:
     @property
     def int8_bytes(self) -> int:
         """Bytes of the copies of weights that are rounded to 8 bits, or 0 without any."""
-        return self._loan.products.int8_bytes if self._loan.products else 0
+        return sum(replaced.bytes for replaced in self._loan.replaced.values())
 
     @property
     def compiled_layers(self) -> int:

@@ -12,8 +12,8 @@ from hogwild_agents.engine.attention import AloneAttention, AttentionPlan, Carri
 from hogwild_agents.engine.bridge import Bridge
 from hogwild_agents.engine.compiled_layers import CompiledLayers
 from hogwild_agents.engine.context import Context
-from hogwild_agents.engine.products import Products
 from hogwild_agents.engine.refusals import refusal
+from hogwild_agents.engine.replaced import Replaced
 
 
 class Loan:
@@ -28,6 +28,7 @@ class Loan:
         device: where it takes token ids.
         vocab_size: number of token ids.
         scattered: whether its weights lie on several devices.
+        replaced: modules that compute otherwise meanwhile, by a name for them.
     """
 
     def __init__(self, model: Any, context: Context) -> None:
@@ -39,7 +40,7 @@ class Loan:
         self._attention = _implementations(model.config)
         self._modes = [(module, module.training) for module in model.modules()]
         self._bridge: Bridge | None = None
-        self.products: Products | None = None
+        self.replaced: dict[str, Replaced] = {}
         self._compiled: CompiledLayers | None = None
         self._returned = False
         try:
@@ -63,9 +64,9 @@ class Loan:
         """From now on, hand plans to the attention modules themselves."""
         self._bridge = Bridge(self.model)
 
-    def multiply(self, products: Products) -> None:
-        """Take care that linear layers compute by torch again when the model is given back."""
-        self.products = products
+    def replace(self, name: str, replaced: Replaced) -> None:
+        """Take care that modules compute as they did when the model is given back."""
+        self.replaced[name] = replaced
 
     def compile(self) -> None:
         """Compile the model's layers, once it has the engine's attention, and build them now.
@@ -122,8 +123,8 @@ class Loan:
             self.model.set_attn_implementation(self._attention)
         if self._bridge:
             self._bridge.remove()
-        if self.products:
-            self.products.undo()
+        for replaced in self.replaced.values():
+            replaced.undo()
         if self._compiled:
             self._compiled.undo()
         self._context.unpin()

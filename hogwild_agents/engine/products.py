@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from hogwild_agents.engine import compiled, threads
 from hogwild_agents.engine.compiled_layers import uncompiled
+from hogwild_agents.engine.replaced import Replaced
 from hogwild_agents.errors import ConfigError
 
 _X86 = "x86_64", "AMD64"
@@ -35,32 +36,19 @@ _Copy = tuple[Tensor, Tensor]
 """Weights rounded to int8, [outs, count], and the factor of each output, [outs] float32."""
 
 
-class Products:
+class Products(Replaced):
     """Linear layers that compute with compiled products until undone.
 
     Args:
         layers: which ones. Their own weights stay where they are.
         int8: whether they compute with copies of their weights rounded to 8 bits.
-
-    Attributes:
-        layers: those that do.
-        int8_bytes: what the copies take.
     """
 
     def __init__(self, layers: list[nn.Linear], *, int8: bool) -> None:
         copies = [_rounded(layer.weight) if int8 else None for layer in layers]
+        size = sum(part.nbytes for copy in copies if copy for part in copy)
         products = [_Product(*pair) for pair in zip(layers, copies, strict=True)]
-        self.int8_bytes = sum(part.nbytes for copy in copies if copy for part in copy)
-        self.layers = layers
-        for layer, product in zip(layers, products, strict=True):
-            layer.forward = product  # type: ignore[method-assign, assignment]
-
-    def undo(self) -> None:
-        """Let the layers compute by torch again."""
-        for layer in self.layers:
-            del layer.forward
-        self.layers = []
-        self.int8_bytes = 0
+        super().__init__(dict(zip(layers, products, strict=True)), size)
 
 
 def find_layers(model: nn.Module, wanted: bool | None, *, int8: bool = False) -> list[nn.Linear]:

@@ -177,12 +177,12 @@ class Recorder(TorchDispatchMode):
         self.steps.append(_Step(func, args, options, _results(func, args, result)))
         return result
 
-    def job(self, function: int, place: int, numbers: threads.Numbers) -> None:
+    def job(self, function: int, place: int, numbers: threads.Numbers, alone: bool) -> None:
         """Note a job that is about to be run."""
         self.room = max(self.room, threads.room_for(place))
 
         def make(room: Tensor, *numbers: int | Tensor) -> Callable[[], None]:
-            return threads.Job(function, place, numbers, room)
+            return threads.Job(function, place, numbers, room, alone=alone)
 
         self.call(make, numbers)
 

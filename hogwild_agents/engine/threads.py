@@ -30,24 +30,34 @@ room, the room's address, and the bytes of a place."""
 _LINE = 64
 """Bytes of a line of the processor's caches."""
 
-_NOTE: ContextVar[Callable[[int, int, Numbers], None] | None] = ContextVar("note", default=None)
+Note: TypeAlias = Callable[[int, int, Numbers, bool], None]
+"""What is told of a job: its function, place and numbers, and whether it is run alone."""
+
+_NOTE: ContextVar[Note | None] = ContextVar("note", default=None)
 
 
 class Job:
-    """A function and what it is told, to be run on all of torch's threads, once or again.
+    """A function and what it is told, to be run on torch's threads, once or again.
 
     Args:
         function: the address of a function that takes the address of the job's integers.
         place: bytes that each thread may use meanwhile.
         numbers: the job's own integers; a tensor stands for its address.
         room: where the places are, of :func:`room_for` bytes; None for memory of its own.
+        alone: run it on one thread: it is over before a second one had begun.
 
     Attributes:
         function: the address.
     """
 
     def __init__(
-        self, function: int, place: int, numbers: Numbers, room: Tensor | None = None
+        self,
+        function: int,
+        place: int,
+        numbers: Numbers,
+        room: Tensor | None = None,
+        *,
+        alone: bool = False,
     ) -> None:
         self._threads = torch.get_num_threads()
         self._room = (
@@ -59,7 +69,7 @@ class Job:
         self._job = kind(0, 0, self._room.data_ptr(), _whole(place), *own)
         self.function = function
         together = _together()
-        self._together = None if self._threads == 1 else together
+        self._together = None if alone or self._threads == 1 else together
 
     def __call__(self) -> None:
         """Run it, and wait until each thread has come back."""
@@ -71,16 +81,16 @@ class Job:
             self._together(self.function, job, self._threads, 0)
 
 
-def run(function: int, place: int, numbers: Numbers) -> None:
+def run(function: int, place: int, numbers: Numbers, *, alone: bool = False) -> None:
     """Run a job once; see :class:`Job`. Who is noting is told of it first."""
     note = _NOTE.get()
     if note is not None:
-        note(function, place, numbers)
-    Job(function, place, numbers)()
+        note(function, place, numbers, alone)
+    Job(function, place, numbers, alone=alone)()
 
 
 @contextmanager
-def noting(note: Callable[[int, int, Numbers], None]) -> Iterator[None]:
+def noting(note: Note) -> Iterator[None]:
     """Let somebody be told of every job that is run inside of this context."""
     token = _NOTE.set(note)
     try:

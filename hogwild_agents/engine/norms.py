@@ -1,0 +1,140 @@
+"""Norms: RMS norms on the CPU that compute by the engine's own compiled one.
+
+For one of them torch runs up to eight operators over few numbers, and each costs more than what it
+computes: in a tick of a small model they take as long as a fifth of the weights. Which form of the
+norm a model has is not read from its code: it is tried out which one gives what the module gives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hogwild_agents.engine import compiled, threads
+from hogwild_agents.engine.agreement import agree
+from hogwild_agents.engine.compiled_layers import uncompiled
+
+_FEW = 1 << 15
+"""So many numbers are normed by one thread: to wake others would take longer."""
+_SHARE = 1 << 12
+"""Otherwise a thread takes rows of about so many numbers at a time."""
+
+
+def find_norms(model: nn.Module) -> dict[nn.Module, Callable[..., Tensor]]:
+    """Return what computes for the norms of a model that lie on the CPU, by norm."""
+    found: dict[nn.Module, Callable[..., Tensor]] = {}
+    if compiled.works():
+        for module in model.modules():
+            norm = _norm_of(module) if _may_be(module) else None
+            if norm is not None:
+                found[module] = norm
+    return found
+
+
+def _may_be(module: nn.Module) -> bool:
+    """Whether a module is called a norm, and has no more than one has."""
+    state = vars(module)
+    weight = state["_parameters"].get("weight")
+    return (
+        "RMSNorm" in type(module).__name__
+        and "forward" not in state  # somebody's hook
+        and not state["_modules"]
+        and not any(state["_buffers"])
+        and set(state["_parameters"]) <= {"weight"}
+        and isinstance(_epsilon(module), float)
+        and (weight is None or _is_plain(weight))
+    )
+
+
+def _epsilon(module: nn.Module) -> Any:
+    return getattr(module, "variance_epsilon", getattr(module, "eps", None))
+
+
+def _is_plain(weight: Tensor) -> bool:
+    from hogwild_agents.engine.vectors import WIDTH  # imports numba
+
+    return (
+        type(weight.data) is Tensor
+        and weight.is_cpu
+        and weight.is_contiguous()
+        and weight.dim() == 1
+        and weight.dtype in compiled.DTYPES
+        and not len(weight) % WIDTH
+    )
+
+
+def _norm_of(module: nn.Module) -> _Norm | None:
+    """Return what computes as a module does, if anything is found."""
+    from hogwild_agents.engine import cpu_norms
+
+    weight: Tensor | None = vars(module)["_parameters"].get("weight")
+    bare = (cpu_norms.BARE,)
+    forms = bare if weight is None else (cpu_norms.ROUNDED, cpu_norms.WHOLE, cpu_norms.PLUS_ONE)
+    norms = [_Norm(module, form) for form in forms]
+    return next((norm for norm in norms if _agrees(module, norm)), None)
+
+
+def _agrees(module: nn.Module, norm: _Norm) -> bool:
+    """Whether a norm gives what a module does, for large states and for some like the epsilon.
+
+    It is asked for with another weight: by one of ones alone some forms could not be told apart.
+    """
+    own = vars(module)["_parameters"]
+    weight: Tensor | None = own.get("weight")
+    count, dtype = (256, torch.float32) if weight is None else (len(weight), weight.dtype)
+    random = torch.Generator().manual_seed(0)
+    sizes = torch.tensor([1.0, 30.0, _epsilon(module) ** 0.5])[:, None, None]
+    states = (torch.randn(3, 5, count, generator=random) * sizes).to(dtype)
+    if weight is None:
+        return agree(module, norm, states)
+    other = torch.randn(count, generator=random).to(dtype)
+    try:
+        own["weight"] = nn.Parameter(other, requires_grad=False)
+        return agree(module, norm, states)
+    finally:
+        own["weight"] = weight
+
+
+class _Norm:
+    """What norms for a module, by its own weight."""
+
+    def __init__(self, module: nn.Module, form: int) -> None:
+        from hogwild_agents.engine.vectors import WIDTH
+
+        self._module, self._form, self._width = module, form, WIDTH
+        self._plain = type(module).forward
+        self._epsilon = torch.tensor([_epsilon(module)], dtype=torch.float64, device="cpu")
+
+    @uncompiled
+    def __call__(self, states: Tensor, *more: Any, **options: Any) -> Tensor:
+        """Compute what the module does with states [..., count]."""
+        weight: Tensor | None = vars(self._module)["_parameters"].get("weight")
+        if more or options or not self._takes(states, weight):
+            result: Tensor = self._plain(self._module, states, *more, **options)
+            return result
+        states = states.contiguous()
+        result = torch.empty_like(states)
+        count = states.shape[-1]
+        job = (
+            states,
+            0 if weight is None else weight,
+            result,
+            self._epsilon,
+            states.numel() // count,
+            count,
+            self._form,
+            max(1, _SHARE // count),
+        )
+        function = compiled.norms(states.dtype).address
+        threads.run(function, 0, job, alone=states.numel() <= _FEW)
+        return result
+
+    def _takes(self, states: Tensor, weight: Tensor | None) -> bool:
+        if not compiled.takes(states):
+            return False
+        if weight is None:
+            return not states.shape[-1] % self._width
+        return states.dtype == weight.dtype and states.shape[-1] == len(weight)
