@@ -68,10 +68,11 @@ class Engine:
         max_context: longest view in tokens; by default what the model was made for. Beyond that
             a warning is given once. A model with two longrope tables is run with its long one if
             this is more than the short one is for.
-        kernels: compute attention, and on the CPU norms, gates and linear layers with 16-bit
-            weights, by the engine's own compiled kernels; by default where they help and work, see
-            :attr:`kernels`. False leaves everything to torch; True also multiplies by them where
-            the processor has products of 16-bit matrices itself (x86 with AMX, ARM with bfloat16).
+        kernels: compute attention, and on the CPU norms, gates and linear layers, by the engine's
+            own compiled kernels; by default where they help and work, see :attr:`kernels`. False
+            leaves everything to torch; True also multiplies by them where the processor has
+            products of 16-bit matrices itself (x86 with AMX, ARM with bfloat16), and float32
+            weights on other processors than x86.
         int8_weights: let linear layers on the CPU compute with copies of their weights that are
             rounded to 8 bits, with one factor for each output: half the bytes to read for each
             tick, and logits that differ a little, see :attr:`int8_bytes`.

@@ -2,14 +2,16 @@
 
 Where x86 has AVX2 only, torch widens every bfloat16 weight again for each row of a tick, so that N
 workers cost N times as much as one; where it has AVX-512, its instructions for bfloat16 give half
-the products that those for float32 do. The compiled products widen a weight once for all rows,
-where the model has it, and add up in float32. They also multiply with weights rounded to int8, of
-which memory has half as many bytes to hand over.
+the products that those for float32 do; and with float32 weights four rows take it twice as long as
+one. The compiled products read a weight once for all rows, widen it where the model has it, and add
+up in float32. They also multiply with weights rounded to int8, of which memory has half as many
+bytes to hand over.
 """
 
 from __future__ import annotations
 
 import platform
+import sys
 from typing import TypeGuard
 
 import torch
@@ -22,6 +24,11 @@ from hogwild_agents.errors import ConfigError
 
 _X86 = "x86_64", "AMD64"
 _HALVES = torch.bfloat16, torch.float16
+_WHOLE = 1 << 18
+"""Float32 weights are multiplied from so many on: fewer lie in the processor's cache, where torch
+is as fast."""
+_MOST = 48
+"""Of rows, with float32 weights: torch multiplies more of them faster."""
 _TILES = {
     torch.bfloat16: "_is_amx_tile_supported",
     torch.float16: "_is_amx_fp16_supported",
@@ -56,8 +63,8 @@ def find_layers(model: nn.Module, wanted: bool | None, *, int8: bool = False) ->
 
     Args:
         model: any model.
-        wanted: whether layers with 16-bit weights are; None for where it helps: the processor does
-            not multiply matrices of their dtype itself.
+        wanted: whether layers are whose weights have 16 bits or are many; None for where it helps:
+            the processor does not multiply matrices of their dtype itself.
         int8: whether all are that can be, with rounded weights.
 
     Raises:
@@ -65,8 +72,9 @@ def find_layers(model: nn.Module, wanted: bool | None, *, int8: bool = False) ->
     """
     if not int8 and wanted is False:
         return []
-    dtypes = (*_HALVES, torch.float32) if int8 else _HALVES
-    layers = [layer for layer in model.modules() if _is_plain(layer, dtypes)]
+    layers = [layer for layer in model.modules() if _is_plain(layer)]
+    if not int8:
+        layers = [layer for layer in layers if _is_worth_it(layer.weight)]
     if not int8 and not wanted:
         layers = [layer for layer in layers if not _is_native(layer.weight.dtype)]
     works = bool(layers) and compiled.works()
@@ -84,7 +92,7 @@ def find_layers(model: nn.Module, wanted: bool | None, *, int8: bool = False) ->
     return fitting
 
 
-def _is_plain(layer: nn.Module, dtypes: tuple[torch.dtype, ...]) -> TypeGuard[nn.Linear]:
+def _is_plain(layer: nn.Module) -> TypeGuard[nn.Linear]:
     if type(layer) is not nn.Linear or "forward" in vars(layer):  # a subclass, or somebody's hook
         return False
     weight = layer.weight
@@ -92,8 +100,12 @@ def _is_plain(layer: nn.Module, dtypes: tuple[torch.dtype, ...]) -> TypeGuard[nn
         type(weight.data) is Tensor
         and weight.is_cpu
         and weight.is_contiguous()
-        and weight.dtype in dtypes
+        and weight.dtype in compiled.DTYPES
     )
+
+
+def _is_worth_it(weight: Tensor) -> bool:
+    return weight.dtype in _HALVES or weight.numel() >= _WHOLE
 
 
 def _fits(layer: nn.Linear) -> bool:
@@ -105,6 +117,8 @@ def _fits(layer: nn.Linear) -> bool:
 
 def _is_native(dtype: torch.dtype) -> bool:
     """Whether the processor multiplies matrices of a dtype fast enough by torch."""
+    if dtype not in _HALVES:
+        return platform.machine() not in _X86  # where it was not measured
     if platform.machine() in _X86:
         tell = getattr(torch.cpu, _TILES[dtype], None)
     else:
@@ -129,6 +143,7 @@ class _Product:
         self._layer, self._copy = layer, copy
         weights = layer.weight if copy is None else copy[0]
         self._function = compiled.products(weights.dtype, layer.weight.dtype).address
+        self._most = _MOST if weights.dtype == torch.float32 else sys.maxsize
         self._place_for, self._block_for = cpu_products.place_for, cpu_products.block_for
 
     @uncompiled
@@ -136,12 +151,12 @@ class _Product:
         """Compute what the layer does with states [..., count]."""
         weight: Tensor = self._layer.weight
         bias: Tensor | None = self._layer.bias
-        if states.dtype != weight.dtype:
-            return nn.functional.linear(states, weight, bias)  # torch says what is wrong
-        numbers, scales = self._copy or (weight, None)
-        states = states.contiguous()
         outs, count = weight.shape
         rows = states.numel() // count
+        if states.dtype != weight.dtype or states.shape[-1] != count or rows > self._most:
+            return nn.functional.linear(states, weight, bias)
+        numbers, scales = self._copy or (weight, None)
+        states = states.contiguous()
         result = states.new_empty(*states.shape[:-1], outs)
         job = (
             numbers,

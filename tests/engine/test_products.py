@@ -18,6 +18,7 @@ from tests.engine.families import EVERY, VOCAB
 
 TOKENS = [token % VOCAB for token in range(3, 40)]
 HALVES = [torch.bfloat16, torch.float16]
+DTYPES = [torch.float32, *HALVES]
 needs_numba = pytest.mark.skipif(not compiled.works(), reason="nothing can be compiled here")
 
 
@@ -33,9 +34,9 @@ def logits_of(engine: Engine, tokens: list[int]) -> torch.Tensor:
 @needs_numba
 @settings(max_examples=60, deadline=None)
 @given(
-    dtype=st.sampled_from(HALVES),
+    dtype=st.sampled_from(DTYPES),
     bias=st.booleans(),
-    rows=st.one_of(st.integers(1, 14), st.just(65)),
+    rows=st.one_of(st.integers(1, 14), st.sampled_from([48, 65])),
     count=st.sampled_from([32, 96, 1056, 2080]),
     outs=st.sampled_from([1, 15, 16, 49, 50, 128, 207]),
     threads=st.integers(1, 3),
@@ -77,7 +78,7 @@ def int8_product(layer: nn.Linear, states: torch.Tensor) -> torch.Tensor:
 @needs_numba
 @settings(max_examples=60, deadline=None)
 @given(
-    dtype=st.sampled_from([torch.float32, *HALVES]),
+    dtype=st.sampled_from(DTYPES),
     bias=st.booleans(),
     rows=st.one_of(st.integers(1, 14), st.just(65)),
     count=st.sampled_from([32, 96, 1056, 2080]),
@@ -171,10 +172,36 @@ def test_what_a_row_comes_to_does_not_depend_on_the_others(int8: bool) -> None:
         products.undo()
 
 
-def test_only_16_bit_layers_are_multiplied_unless_int8_is_asked_for() -> None:
-    model = built("llama", torch.float32)
-    with Engine(model) as engine:
+@needs_numba
+def test_small_float32_layers_are_left_to_torch_unless_int8_is_asked_for() -> None:
+    small, large, half = nn.Linear(480, 512), nn.Linear(512, 512), nn.Linear(32, 16).bfloat16()
+    parts = nn.ModuleList([small, large, half])
+    assert find_layers(parts, True) == [large, half]
+    assert find_layers(parts, None, int8=True) == [small, large, half]
+    with Engine(built("llama", torch.float32)) as engine:
         assert "products" not in engine.kernels
+
+
+@needs_numba
+@pytest.mark.parametrize("machine", ["x86_64", "arm64"])
+def test_float32_layers_are_multiplied_where_that_was_measured(machine: str) -> None:
+    parts = nn.ModuleList([nn.Linear(512, 512)])
+    with patch.object(platform, "machine", lambda: machine):
+        assert bool(find_layers(parts, None)) is (machine == "x86_64")
+        assert find_layers(parts, True) == list(parts)
+
+
+@needs_numba
+def test_many_rows_of_float32_are_left_to_torch() -> None:
+    torch.manual_seed(0)
+    layer, states = nn.Linear(512, 512), torch.randn(1, 200, 512)
+    with torch.no_grad():
+        plain = layer(states)
+        products = Products([layer], int8=False)
+        assert torch.equal(layer(states), plain)
+        assert not torch.equal(layer(states[:, :8]), plain[:, :8])
+        torch.testing.assert_close(layer(states[:, :8]), plain[:, :8])
+        products.undo()
 
 
 def test_kernels_can_be_switched_off() -> None:
@@ -218,11 +245,14 @@ def test_layers_are_left_to_torch_where_the_processor_multiplies_tiles(tiles: bo
 
 
 @needs_numba
-def test_another_dtype_is_told_by_torch() -> None:
+def test_another_dtype_or_size_is_told_by_torch() -> None:
     layer = nn.Linear(32, 16).bfloat16()
     Products([layer], int8=False)
-    with pytest.raises(RuntimeError, match="dtype"), torch.no_grad():
-        layer(torch.ones(1, 32))
+    with torch.no_grad():
+        with pytest.raises(RuntimeError, match="dtype"):
+            layer(torch.ones(1, 32))
+        with pytest.raises(RuntimeError, match="shapes"):
+            layer(torch.ones(1, 64).bfloat16())
 
 
 @needs_numba
