@@ -39,7 +39,7 @@ GROUPS: Mapping[str, tuple[str, str]] = {
         "load_model LanguageModel Team Run RunResult TypedResult Step Limits find_boxed "
         "models.LoadProgress TextStream",
     ),
-    "Workers": ("", "Worker Token TypingWorker"),
+    "Workers": ("", "Worker Token TypingWorker UnknownWorkerWarning"),
     "Layouts and views": (
         "With pictures: [layouts](layouts.md).",
         "Layout Combined Contiguous Interleaved Isolated Headings Board Place",

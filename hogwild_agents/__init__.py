@@ -110,6 +110,7 @@ _HOMES = {
     "tools": ("Tool", "ToolResult"),
     "transcript": ("Transcript", "TranscriptHeader", "read_transcript", "rebuild"),
     "typing_worker": ("TypingWorker",),
+    "unknown_names": ("UnknownWorkerWarning",),
     "worker": ("Token", "Worker"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

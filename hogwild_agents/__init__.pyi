@@ -143,6 +143,9 @@ from hogwild_agents.transcript import (
 from hogwild_agents.typing_worker import (
     TypingWorker as TypingWorker,
 )
+from hogwild_agents.unknown_names import (
+    UnknownWorkerWarning as UnknownWorkerWarning,
+)
 from hogwild_agents.worker import (
     Token as Token,
     Worker as Worker,

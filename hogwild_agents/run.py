@@ -29,6 +29,7 @@ from hogwild_agents.record import Listener, Record
 from hogwild_agents.result import RunResult, Step
 from hogwild_agents.share import Share
 from hogwild_agents.thinking import Thinking, only, say
+from hogwild_agents.unknown_names import warn_of_unknown
 
 if TYPE_CHECKING:
     from hogwild_agents.team import Team
@@ -109,6 +110,7 @@ class Run:
             failure.result = self.result
         if failure is not None:
             raise failure
+        warn_of_unknown(self._thinking.workers, self._thinking.texts)
         return self.result
 
     @property

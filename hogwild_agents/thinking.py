@@ -109,6 +109,11 @@ class Thinking:
         return self._record.steps
 
     @property
+    def workers(self) -> list[Worker]:
+        """All workers who are or were there, in worker order."""
+        return [desk.worker for desk in self.desks.values()]
+
+    @property
     def texts(self) -> dict[str, str]:
         """All that each worker, and each person, has written so far, by name."""
         texts = {name: desk.draft.text for name, desk in self.desks.items()}

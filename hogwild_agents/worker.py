@@ -54,13 +54,15 @@ class Worker:
         problem: this worker's own view of the problem, instead of the team's; None for that.
         sampling: how it samples; None for the team's way.
         seed: of its random state; None to derive it from the team's seed and the name.
-        sees: whose text it sees, by name; None for everybody's. Policies may change that.
-        seen_by: who sees its text; None for everybody. ``()`` makes it a silent observer.
+        sees: whose text it sees, by name; None for everybody's. Policies may change that. Whoever
+            joins later may be named too; of a name that nobody ever had, the end of the run warns
+            (:class:`UnknownWorkerWarning`).
+        seen_by: who sees its text, by name; None for everybody. ``()`` makes it a silent observer.
         tools: what it can call: async functions, ordinary ones, or :class:`Tool` objects.
 
     Raises:
         ConfigError: the name is no text, empty, or has a line break; the problem is empty; sees or
-            seen_by is a single string.
+            seen_by is no list of names.
     """
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -265,9 +267,20 @@ def _can_be_asked(condition: object) -> bool:
 
 
 def _names(given: Iterable[str] | None, option: str, name: str) -> frozenset[str] | None:
+    if given is None:
+        return None
     if isinstance(given, str):
         raise ConfigError(f"{option} of {name!r} is the string {given!r}: give a list of names.")
-    return None if given is None else frozenset(given)
+    if not isinstance(given, Iterable):
+        raise ConfigError(f"{option} of {name!r} is {given!r}: give a list of names.")
+    names = tuple(given)
+    for one in names:
+        if not _is_line(one):
+            raise ConfigError(
+                f"{option} of {name!r} has {one!r} in it, which can be nobody's name: give names, "
+                "such as 'Bob'."
+            )
+    return frozenset(names)
 
 
 def _is_line(name: object) -> bool:

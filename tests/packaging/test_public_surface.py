@@ -135,6 +135,8 @@ PUBLIC = {
     "rebuild",
     # typing_worker
     "TypingWorker",
+    # unknown_names
+    "UnknownWorkerWarning",
     # worker
     "Token",
     "Worker",

@@ -8,6 +8,9 @@ from tests.reliability.checks import check
 from tests.reliability.schedule import Member, Op, Schedule
 from tests.reliability.stage import perform
 
+# Whom a worker sees is drawn of all names, whoever there is.
+pytestmark = pytest.mark.filterwarnings("ignore::hogwild_agents.UnknownWorkerWarning")
+
 SHIELDED = Member(acts=(("shield", 0), ("wait", 2)))
 CLINGING = Member(acts=(("shield", 1), ("wait", 2)))
 

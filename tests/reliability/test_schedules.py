@@ -13,6 +13,9 @@ from tests.reliability.schedule import Schedule, schedules
 from tests.reliability.stage import Play, perform
 from tests.runtime.rig import drop_time
 
+# Whom a worker sees is drawn of all names, whoever there is.
+pytestmark = pytest.mark.filterwarnings("ignore::hogwild_agents.UnknownWorkerWarning")
+
 MANY = settings(max_examples=1000)  # about 0.4 s each
 
 

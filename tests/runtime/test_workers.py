@@ -13,13 +13,14 @@ import pytest
 from anyio.lowlevel import checkpoint
 from hypothesis import given, settings, strategies as st
 
-from hogwild_agents.actions import Action, Finish, Park, Probe, Resume, Say
+from hogwild_agents.actions import Action, Dismiss, Finish, Park, Probe, Resume, Say, Spawn
 from hogwild_agents.engine import Engine, SamplingParams
 from hogwild_agents.errors import ClosedError, ConfigError, RunError
 from hogwild_agents.events import RunStarted, StepEnded, TickEnded, TokensWritten, WorkerLeft
 from hogwild_agents.layouts import Board, Combined, Layout, Place
 from hogwild_agents.limits import Limits
 from hogwild_agents.policy import Policy
+from hogwild_agents.unknown_names import UnknownWorkerWarning
 from hogwild_agents.worker import Token, Worker
 from tests.runtime.book import check_feeds
 from tests.runtime.rig import (
@@ -565,3 +566,83 @@ def test_a_script_that_is_not_async_is_refused() -> None:
         class Hasty(Worker):
             def run(self) -> None:  # type: ignore[override]
                 pass
+
+
+# -- whom a worker names
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("Bob", "sees of 'Ada' is the string 'Bob': give a list of names."),
+        (5, "sees of 'Ada' is 5: give a list of names."),
+        ([Worker("Bob")], r"sees of 'Ada' has Worker\('Bob'\) in it, which can be nobody's name: "),
+        (["Bob", ""], "sees of 'Ada' has '' in it, which can be nobody's name: give names"),
+    ],
+)
+def test_what_can_be_nobodys_name_is_refused_at_once(given: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Worker("Ada", sees=given)
+    with pytest.raises(ConfigError, match=message.replace("sees", "seen_by")):
+        Worker("Ada", seen_by=given)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"sees": ["Bobb"]},
+            "sees of 'Ada' names 'Bobb', but nobody of that name was in the run: did you mean "
+            "'Bob'? There were Ada, Bob.",
+        ),
+        (
+            {"seen_by": ["Bob", "Zeno"]},
+            "seen_by of 'Ada' names 'Zeno', but nobody of that name was in the run: there were "
+            "Ada, Bob.",
+        ),
+    ],
+)
+async def test_a_name_that_nobody_had_is_told_in_the_end(options: Any, message: str) -> None:
+    team = make_team(workers=[Worker("Ada", **options), "Bob"])
+    with pytest.warns(UnknownWorkerWarning) as told:
+        record = await solve(team)
+    assert [str(one.message) for one in told] == [message]
+    assert record.result.reason == "ticks"
+
+
+class Staff(Policy):
+    """Lets a worker join, and another one leave."""
+
+    def __init__(self, worker: Worker) -> None:
+        self.worker = worker
+
+    async def on_run_started(self, event: RunStarted) -> list[Action]:
+        return [Spawn(worker=self.worker), Dismiss(worker="Bob")]
+
+
+async def test_a_worker_may_name_whoever_joins_leaves_or_speaks() -> None:
+    ada = Worker("Ada", sees=["Bob", "Cleo", "User"], seen_by=["Cleo"])
+    cleo = Worker("Cleo", sees=["Ada"], seen_by=["Ada", "Bob", "Cleo"])
+
+    def speak(run: Any, group: Any) -> None:
+        async def once() -> None:
+            await until(lambda: run.thinks)
+            run.say("Hello.")
+
+        group.start_soon(once)
+
+    team = make_team(workers=[ada, "Bob"], policies=[Staff(cleo)])
+    record = await solve(team, at_start=speak)
+    assert {"Ada", "Bob", "Cleo", "User"} == set(record.result.texts)
+
+
+async def test_one_who_joins_may_misspell_a_name_too() -> None:
+    team = make_team(workers=2, policies=[Staff(Worker("Cleo", sees=["Alcie"]))])
+    with pytest.warns(UnknownWorkerWarning, match="sees of 'Cleo' names 'Alcie', .* 'Alice'"):
+        await solve(team)
+
+
+async def test_where_warnings_are_errors_the_run_has_ended_all_the_same() -> None:
+    record = await play(make_team(workers=[Worker("Ada", sees=["Bbo"])]))
+    assert isinstance(record.error, UnknownWorkerWarning)
+    assert record.result.reason == "ticks"
