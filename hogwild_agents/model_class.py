@@ -6,10 +6,11 @@ are left out before any weights are read, so they are never in memory.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from typing import Any
 
-__all__ = ["find_class", "language_class", "text_class"]
+__all__ = ["find_class", "language_class", "outline_of", "precise_parts", "text_class"]
 
 
 def find_class(config: Any) -> Any:
@@ -47,6 +48,35 @@ def text_class(config: Any) -> tuple[Any, Any] | None:
     if text is config or type(text) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         return None
     return MODEL_FOR_CAUSAL_LM_MAPPING[type(text)], text
+
+
+def outline_of(config: Any) -> tuple[Any, Any]:
+    """Return the class of a config's language part, and a model of it that has no weights yet.
+
+    Raises:
+        Exception: whatever the class makes of the config.
+    """
+    import torch
+
+    kind, own = language_class(copy.deepcopy(config))
+    with torch.device("meta"):
+        try:
+            return kind, kind(own)
+        except ImportError:  # of a tower
+            alone = text_class(copy.deepcopy(config))
+            if alone is None:
+                raise
+            return alone[0], alone[0](alone[1])
+
+
+def precise_parts(model: Any, dtype: Any) -> set[str]:
+    """Return parts of the names of what a model keeps in float32, loaded in a dtype."""
+    import torch
+
+    kept = set(model._keep_in_fp32_modules_strict or ())
+    if dtype == torch.float16:
+        kept.update(model._keep_in_fp32_modules or ())
+    return kept
 
 
 def _text_config(config: Any) -> Any:

@@ -257,6 +257,7 @@ def load_model(
             dtype=precision,
             device=place,
             quantization=quantization,
+            int8=int8_weights,
             options=options,
         )
     report(LoadProgress(stage="check"))

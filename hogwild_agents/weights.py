@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hogwild_agents.checkpoint import Checkpoint, read_json, reason_of
 from hogwild_agents.errors import ModelError
-from hogwild_agents.model_class import language_class, text_class
+from hogwild_agents.model_class import language_class, outline_of, precise_parts, text_class
 from hogwild_agents.quantization import quantization_config, quantization_of
+from hogwild_agents.room import TensorHead, check_room, in_gib
 
 if TYPE_CHECKING:
     import torch
@@ -59,6 +60,7 @@ def read_weights(
     dtype: Any,
     device: torch.device,
     quantization: Any = None,
+    int8: bool = False,
     options: Mapping[str, Any] | None = None,
 ) -> Any:
     """Return the model with all its weights, where it belongs.
@@ -69,6 +71,7 @@ def read_weights(
         dtype: a torch dtype, or ``"auto"``.
         device: where it goes, unless an option says so.
         quantization: how weights are to be quantized on loading.
+        int8: whether linear layers on the CPU are to get copies rounded to 8 bits.
         options: what else ``from_pretrained`` of transformers is told.
 
     Raises:
@@ -77,11 +80,16 @@ def read_weights(
     import torch
 
     elsewhere = checkpoint.gguf or _ELSEWHERE.intersection(options or ())
+    heads: list[TensorHead] = []
     if checkpoint.folder is not None and not elsewhere:
-        _check_weight_files(checkpoint.folder)
+        heads = _read_heads(checkpoint.folder)
+    elif not elsewhere:
+        heads = _cached_heads(checkpoint, options or {})
     wanted = quantization_config(quantization, dtype)
     packed = bool(wanted or checkpoint.gguf or quantization_of(config))
     told = ["quantization"] * bool(wanted) + ["model_options"] * bool(options)
+    if not packed and not any(name in (options or ()) for name in _PLACING):
+        _check_room(checkpoint, config, heads, dtype, device, int8)
     options = _placing(options or {}, device, packed)
     given = {"dtype": dtype, "quantization_config": wanted, **options}
     try:
@@ -149,9 +157,7 @@ def _cast(model: Any, dtype: Any) -> None:
     """
     import torch
 
-    kept = set(model._keep_in_fp32_modules_strict or ())
-    if dtype == torch.float16:
-        kept.update(model._keep_in_fp32_modules or ())
+    kept = precise_parts(model, dtype)
     for name, tensor in model.named_parameters():
         if tensor.is_floating_point():
             precise = any(part in name for part in kept)
@@ -174,10 +180,15 @@ def _placing(options: Mapping[str, Any], device: torch.device, packed: bool) -> 
 # -- what can be wrong
 
 
-def _check_weight_files(folder: Path) -> None:
-    """Find missing and broken weight files by their heads, before much is read."""
+def _read_heads(folder: Path) -> list[TensorHead]:
+    """Return what the weight files say of their tensors, before much is read; none of older files.
+
+    Raises:
+        ModelError: a file is missing, broken, or too large to be mapped.
+    """
     from safetensors import SafetensorError, safe_open
 
+    heads: list[TensorHead] = []
     for file in _weight_files(folder):
         if not file.is_file():
             raise ModelError(
@@ -185,13 +196,62 @@ def _check_weight_files(folder: Path) -> None:
                 "the model again."
             )
         try:
-            with safe_open(file, framework="pt"):
-                pass
+            with safe_open(file, framework="pt") as tensors:
+                parts = [tensors.get_slice(name) for name in tensors.keys()]  # noqa: SIM118
+                heads += [(tuple(part.get_shape()), part.get_dtype()) for part in parts]
         except (SafetensorError, OSError) as error:
             raise ModelError(
                 f"The weight file {str(file)!r} is broken or cut short ({reason_of(error)}): fetch "
                 "or save the model again."
             ) from error
+        except RuntimeError as error:  # torch's: Linux maps no more at once than it has memory
+            raise ModelError(
+                f"The weight file {str(file)!r} of {in_gib(file.stat().st_size)} cannot be mapped "
+                f"into the memory ({reason_of(error)}): save the model again in smaller files, by "
+                "a max_shard_size, or take a smaller model."
+            ) from error
+    return heads
+
+
+def _cached_heads(checkpoint: Checkpoint, options: Mapping[str, Any]) -> list[TensorHead]:
+    """Return what the files of a Hugging Face id say, if they are all on this machine already."""
+    from huggingface_hub import try_to_load_from_cache
+
+    for name in ("model.safetensors", "model.safetensors.index.json"):
+        found = try_to_load_from_cache(
+            checkpoint.name, name, cache_dir=options.get("cache_dir"), revision=checkpoint.revision
+        )
+        if isinstance(found, str):
+            with suppress(ModelError):  # transformers fetches what is missing
+                return _read_heads(Path(found).parent)
+    return []
+
+
+def _check_room(
+    checkpoint: Checkpoint,
+    config: Any,
+    heads: list[TensorHead],
+    dtype: Any,
+    device: torch.device,
+    int8: bool,
+) -> None:
+    """Check that there is memory for what does not stay in the files, also on the way to a GPU.
+
+    Raises:
+        ModelError: there is not.
+    """
+    import torch
+
+    own = getattr(config.get_text_config(decoder=True), "dtype", None) if dtype == "auto" else dtype
+    on_cpu = device.type == "cpu"
+    check_room(
+        checkpoint.where,
+        heads,
+        lambda: outline_of(config)[1],
+        own if isinstance(own, torch.dtype) else None,
+        int8=int8 and on_cpu,
+        direct=on_cpu,
+    )
 
 
 def _weight_files(folder: Path) -> list[Path]:

@@ -11,8 +11,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-GROUPS, MOUNT = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
-"""Linux's: to which control groups the process belongs, and where these are described."""
+from hogwild_agents.control_groups import GROUPS, MOUNT, folders, read
 
 
 def fewer(groups: Path = GROUPS, mount: Path = MOUNT) -> int | None:
@@ -24,32 +23,15 @@ def fewer(groups: Path = GROUPS, mount: Path = MOUNT) -> int | None:
 
 def _quotas(groups: Path, mount: Path) -> Iterator[float]:
     """Yield the quotas of a process's control groups, in cores."""
-    for line in _read(groups).splitlines():
-        _, controllers, path = line.split(":", 2)
-        names = controllers.split(",")
-        if controllers and "cpu" not in names:
-            continue
-        roots = [mount / "cpu", mount / controllers] if controllers else [mount, mount / "unified"]
-        for root in roots:
-            inner = root / path.lstrip("/")
-            for folder in (inner, *inner.parents):
-                yield from _quota(folder)
-                if folder == root:
-                    break
+    for folder in folders("cpu", groups, mount):
+        yield from _quota(folder)
 
 
 def _quota(folder: Path) -> Iterator[float]:
     """Yield what one group allows, by either version of Linux's control groups."""
-    both = _read(folder / "cpu.max").split()  # "max 100000", or microseconds and their period
+    both = read(folder / "cpu.max").split()  # "max 100000", or microseconds and their period
     if not both:
         names = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
-        both = [part for name in names for part in _read(folder / name).split()]
+        both = [part for name in names for part in read(folder / name).split()]
     if len(both) == 2 and both[0].isdecimal() and int(both[1]):
         yield int(both[0]) / int(both[1])
-
-
-def _read(file: Path) -> str:
-    try:
-        return file.read_text()
-    except OSError:
-        return ""

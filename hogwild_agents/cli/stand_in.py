@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from hogwild_agents.engine.probe import probe_bound, probe_error, probe_tokens
-from hogwild_agents.model_class import language_class, text_class
+from hogwild_agents.model_class import outline_of
 
 __all__ = ["StandIn", "build_stand_in", "count_parameters", "is_steady"]
 
@@ -45,7 +45,7 @@ def count_parameters(config: Any) -> int:
     Raises:
         Exception: whatever the model's class makes of the config.
     """
-    return _size(_outline(config)[1])
+    return _size(outline_of(config)[1])
 
 
 def build_stand_in(config: Any) -> StandIn:
@@ -59,7 +59,7 @@ def build_stand_in(config: Any) -> StandIn:
     if getattr(small.get_text_config(decoder=True), "is_heterogeneous", False):
         raise ValueError("its layers differ in their sizes")
     likeness = _shrink(small.get_text_config(decoder=True))
-    kind, outline = _narrow(small) or _outline(small)
+    kind, outline = _narrow(small) or outline_of(small)
     if _size(outline) > MOST_PARAMETERS:
         count = small.get_text_config(decoder=True).num_hidden_layers
         raise ValueError(f"{count} layers of its attention alone have {_size(outline):,} weights")
@@ -85,19 +85,6 @@ def is_steady(model: Any) -> bool:
         after = model(input_ids=ids, use_cache=False).logits[0]
         embeddings.copy_(kept)
     return probe_error(after, before) <= probe_bound(before.dtype)
-
-
-def _outline(config: Any) -> tuple[Any, Any]:
-    """Return the class of a config's model, and the model without its weights."""
-    kind, own = language_class(copy.deepcopy(config))
-    with torch.device("meta"):
-        try:
-            return kind, kind(own)
-        except ImportError:  # of a tower
-            alone = text_class(copy.deepcopy(config))
-            if alone is None:
-                raise
-            return alone[0], alone[0](alone[1])
 
 
 def _size(model: Any) -> int:
@@ -152,7 +139,7 @@ def _narrow(config: Any) -> tuple[Any, Any] | None:
     except AttributeError:
         return None
     text.hidden_size = min(text.hidden_size, heads * -(-WIDTH // heads))
-    kind, outline = _outline(narrow)
+    kind, outline = outline_of(narrow)
     sizes = (getattr(part, "head_dim", None) for part in outline.modules())
     return (kind, outline) if {one for one in sizes if isinstance(one, int)} == {size} else None
 

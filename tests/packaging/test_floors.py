@@ -37,6 +37,7 @@ MAY_LOAD_TENSORS = tuple(
         "model_class",
         "models",
         "quantization",
+        "room",
         "rope_scaling",
         "shards",
         "weights",
