@@ -90,9 +90,7 @@ def weights_read(model: nn.Module, workers: int, int8_bytes: int = 0) -> int:
     """
     total = float(int8_bytes)
     for module in model.modules():
-        if int8_bytes and "forward" in vars(module):
-            continue
-        if isinstance(module, nn.Linear):
+        if isinstance(module, nn.Linear) and not (int8_bytes and "forward" in vars(module)):
             total += _bytes(module.weight)
         for weight in _experts(module):
             chosen, _ = _chosen(model, len(weight), workers)

@@ -60,6 +60,15 @@ def products(weights: torch.dtype, states: torch.dtype) -> Any:
 
 
 @cache
+def group_products(weights: torch.dtype, states: torch.dtype) -> Any:
+    """Return the products of groups of weights with the rows of each, likewise."""
+    from hogwild_agents.engine import cpu_products
+
+    kinds = _types()
+    return _compiled(cpu_products.group_products(kinds[weights], kinds[states], _sources()))
+
+
+@cache
 def norms(states: torch.dtype) -> Any:
     """Return the RMS norms of states of a dtype, likewise."""
     from hogwild_agents.engine import cpu_norms

@@ -305,6 +305,29 @@ def _multiply_block(weights, count, outs, laid, factors, rows, sums):
 
 
 @njit(nogil=True, error_model="numpy")
+def _finish_block(sums, block, first, scales, scaled, bias, biased, results, outs, rows):
+    """Write a block's results [rows, outs], from the first of its outputs on."""
+    for row in range(rows):
+        _give(
+            shifted(sums, row * _SUMS),
+            block,
+            shifted(scales, first),
+            scaled,
+            shifted(bias, first),
+            biased,
+            shifted(results, row * outs + first),
+        )
+
+
+@njit(nogil=True, error_model="numpy")
+def _room(job, pieces):
+    """Return a thread's room: for rows in so many pieces, their factors, and sums."""
+    laid = pointer(get(job, 2) + take(shifted(job, 1)) * get(job, 3), float32)
+    factors = shifted(laid, pieces * _CHUNK)
+    return laid, factors, shifted(factors, pieces)
+
+
+@njit(nogil=True, error_model="numpy")
 def _multiply(job, weight_type, state_type):
     """Compute the products that a job is about, together with other threads.
 
@@ -317,10 +340,7 @@ def _multiply(job, weight_type, state_type):
     """
     outs, count, rows = get(job, 9), get(job, 10), get(job, 11)
     scales, bias = pointer(get(job, 5), float32), pointer(get(job, 6), state_type)
-    laid = pointer(get(job, 2) + take(shifted(job, 1)) * get(job, 3), float32)
-    pieces = min(rows, _BATCH) * -(-count // _CHUNK)
-    factors = shifted(laid, pieces * _CHUNK)
-    sums = shifted(factors, pieces)
+    laid, factors, sums = _room(job, min(rows, _BATCH) * -(-count // _CHUNK))
     size = get(job, 12)
     blocks, ready = -(-outs // size), -1
     while True:
@@ -335,16 +355,47 @@ def _multiply(job, weight_type, state_type):
             _lay(states, count, batch, weights, laid, factors)
             ready = start
         _multiply_block(weights, count, block, laid, factors, batch, sums)
-        for row in range(batch):
-            _give(
-                shifted(sums, row * _SUMS),
-                block,
-                shifted(scales, first),
-                get(job, 5) != 0,
-                shifted(bias, first),
-                get(job, 6) != 0,
-                shifted(pointer(get(job, 8), state_type), (start + row) * outs + first),
-            )
+        results = shifted(pointer(get(job, 8), state_type), start * outs)
+        scaled, biased = get(job, 5) != 0, get(job, 6) != 0
+        _finish_block(sums, block, first, scales, scaled, bias, biased, results, outs, batch)
+
+
+@njit(nogil=True, error_model="numpy")
+def _multiply_groups(job, weight_type, state_type):
+    """Compute the same for rows of which each group has weights of its own.
+
+    Args:
+        job: as of :func:`_multiply`, but weights [groups, outs, count], instead of a bias the
+            address of where each group's rows end, [groups] int64, the number of all rows, and
+            that of the groups at the end.
+        weight_type, state_type: likewise.
+    """
+    outs, count, rows, size = get(job, 9), get(job, 10), get(job, 11), get(job, 12)
+    ends, groups, scaled = pointer(get(job, 6), int64), get(job, 13), get(job, 5) != 0
+    laid, factors, sums = _room(job, min(rows, _BATCH) * -(-count // _CHUNK))
+    blocks, ready = -(-outs // size), -1
+    group, low, high, before = -1, 0, 0, 0
+    after = 0  # units up to this group's end
+    while True:
+        unit = take(job)
+        while unit >= after and group < groups:
+            group, low, before = group + 1, high, after
+            if group < groups:
+                high = get(ends, group)
+                after += -(-(high - low) // _BATCH) * blocks
+        if group >= groups:
+            break
+        start, first = low + (unit - before) // blocks * _BATCH, (unit - before) % blocks * size
+        batch, block = min(_BATCH, high - start), min(size, outs - first)
+        weights = shifted(pointer(get(job, 4), weight_type), (group * outs + first) * count)
+        if start != ready:
+            states = shifted(pointer(get(job, 7), state_type), start * count)
+            _lay(states, count, batch, weights, laid, factors)
+            ready = start
+        _multiply_block(weights, count, block, laid, factors, batch, sums)
+        scales = shifted(pointer(get(job, 5), float32), group * outs)
+        results = shifted(pointer(get(job, 8), state_type), start * outs)
+        _finish_block(sums, block, first, scales, scaled, results, False, results, outs, batch)
 
 
 def products(weight_type: Any, state_type: Any, sources: int) -> Callable[[int], None]:
@@ -359,5 +410,15 @@ def products(weight_type: Any, state_type: Any, sources: int) -> Callable[[int],
     def run(job):
         if sources:
             _multiply(integers(job), weight_type, state_type)
+
+    return run
+
+
+def group_products(weight_type: Any, state_type: Any, sources: int) -> Callable[[int], None]:
+    """Return the function for rows of which each group has weights of its own; likewise."""
+
+    def run(job):
+        if sources:
+            _multiply_groups(integers(job), weight_type, state_type)
 
     return run

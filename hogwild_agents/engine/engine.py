@@ -31,6 +31,7 @@ from hogwild_agents.engine.block import CacheBlock
 from hogwild_agents.engine.cache import Cache
 from hogwild_agents.engine.checks import check_feeds, check_tick
 from hogwild_agents.engine.context import find_context
+from hogwild_agents.engine.experts import find_experts
 from hogwild_agents.engine.feed import Feed
 from hogwild_agents.engine.gates import find_gates
 from hogwild_agents.engine.graphs import Graph, Graphs, obstacle, recorder_of
@@ -125,11 +126,13 @@ class Engine:
             layers = find_layers(model, kernels, int8=int8_weights)
             own = kernels is not False and not compile_layers  # which joins more by itself
             gates = find_gates(model) if own else {}
+            experts = find_experts(model, kernels)
             if int8_weights:  # the plain forward is then one with these weights
                 self._loan.replace("products", Products(layers, int8=True))
             probe = Probe(self._loan) if verify else None
             if not int8_weights:
                 self._loan.replace("products", Products(layers, int8=False))
+            self._loan.replace("experts", Replaced(experts))
             self._loan.replace("norms", Replaced(find_norms(model) if own else {}))
             self._loan.replace("gates", Replaced(gates))
             self._adapter = attach(self._loan, self._context.limit)
@@ -214,8 +217,9 @@ class Engine:
     def kernels(self) -> tuple[str, ...]:
         """What the engine's own kernels compute, some or none of these.
 
-        ``"attention"``, and on the CPU ``"products"`` (linear layers), ``"norms"`` (RMS norms) and
-        ``"gates"`` (of gated MLPs). A layer that they do not take is torch's all the same.
+        ``"attention"``, and on the CPU ``"products"`` (linear layers), ``"experts"`` (of mixtures),
+        ``"norms"`` (RMS norms) and ``"gates"`` (of gated MLPs). A layer that they do not take is
+        torch's all the same.
         """
         attention = [shape for shape in self._adapter.shapes if self._tuning(shape)]
         replaced = {name: found.count for name, found in self._loan.replaced.items()}

@@ -27,7 +27,7 @@ _HALVES = torch.bfloat16, torch.float16
 _WHOLE = 1 << 18
 """Float32 weights are multiplied from so many on: fewer lie in the processor's cache, where torch
 is as fast."""
-_MOST = 48
+MOST_ROWS = 48
 """Of rows, with float32 weights: torch multiplies more of them faster."""
 _TILES = {
     torch.bfloat16: "_is_amx_tile_supported",
@@ -74,11 +74,9 @@ def find_layers(model: nn.Module, wanted: bool | None, *, int8: bool = False) ->
         return []
     layers = [layer for layer in model.modules() if _is_plain(layer)]
     if not int8:
-        layers = [layer for layer in layers if _is_worth_it(layer.weight)]
-    if not int8 and not wanted:
-        layers = [layer for layer in layers if not _is_native(layer.weight.dtype)]
+        layers = [layer for layer in layers if are_wanted(layer.weight, wanted)]
     works = bool(layers) and compiled.works()
-    fitting = [layer for layer in layers if _fits(layer)] if works else []
+    fitting = [layer for layer in layers if fit(layer.weight)] if works else []
     if int8 and not fitting:
         raise ConfigError(
             "int8_weights is on, but "
@@ -95,24 +93,21 @@ def find_layers(model: nn.Module, wanted: bool | None, *, int8: bool = False) ->
 def _is_plain(layer: nn.Module) -> TypeGuard[nn.Linear]:
     if type(layer) is not nn.Linear or "forward" in vars(layer):  # a subclass, or somebody's hook
         return False
-    weight = layer.weight
-    return (
-        type(weight.data) is Tensor
-        and weight.is_cpu
-        and weight.is_contiguous()
-        and weight.dtype in compiled.DTYPES
-    )
+    return compiled.takes(layer.weight.data) and layer.weight.is_contiguous()
 
 
-def _is_worth_it(weight: Tensor) -> bool:
-    return weight.dtype in _HALVES or weight.numel() >= _WHOLE
+def are_wanted(weights: Tensor, wanted: bool | None) -> bool:
+    """Whether weights are to be multiplied by compiled products; see :func:`find_layers`."""
+    worth_it = weights.dtype in _HALVES or weights.numel() >= _WHOLE
+    return worth_it and bool(wanted or not _is_native(weights.dtype))
 
 
-def _fits(layer: nn.Linear) -> bool:
-    """Whether a layer's inputs fill pairs of vectors, which is all that can be multiplied."""
+def fit(weights: Tensor) -> bool:
+    """Whether weights [..., outs, ins] can be multiplied: their inputs have to fill pairs."""
     from hogwild_agents.engine.vectors import WIDTH  # imports numba
 
-    return not layer.in_features % (2 * WIDTH)
+    plain = compiled.takes(weights.data) and weights.is_contiguous()
+    return plain and not weights.shape[-1] % (2 * WIDTH)
 
 
 def _is_native(dtype: torch.dtype) -> bool:
@@ -143,7 +138,7 @@ class _Product:
         self._layer, self._copy = layer, copy
         weights = layer.weight if copy is None else copy[0]
         self._function = compiled.products(weights.dtype, layer.weight.dtype).address
-        self._most = _MOST if weights.dtype == torch.float32 else sys.maxsize
+        self._most = MOST_ROWS if weights.dtype == torch.float32 else sys.maxsize
         self._place_for, self._block_for = cpu_products.place_for, cpu_products.block_for
 
     @uncompiled
