@@ -77,7 +77,7 @@ class RunConfig(BaseModel):
         rope_scaling: such as ``yarn:4``, or a table of rope parameters, for longer contexts.
         quantization: such as ``bnb-4bit``, or a table with a ``quant_method``.
         kernels: whether the engine's own kernels compute; None for where they help.
-        int8_weights: whether linear layers on the CPU compute with weights rounded to 8 bits.
+        int8_weights: whether layers on the CPU compute with weights rounded to 8 bits.
         graphs: whether forwards are recorded and replayed; None for where it helps.
         compile_layers: whether the model's layers run through ``torch.compile``, for GPUs.
         model_options: more for ``from_pretrained`` of transformers, such as ``device_map``.

@@ -216,8 +216,8 @@ def load_model(
             transformers. The library it needs is not installed with this package.
         kernels: let the engine's own kernels compute; by default where they help, see
             :class:`Engine`.
-        int8_weights: let linear layers on the CPU compute with weights rounded to 8 bits: faster,
-            and a little less exact, see :class:`Engine`.
+        int8_weights: let linear layers and experts on the CPU compute with weights rounded to 8
+            bits: faster, and a little less exact, see :class:`Engine`.
         graphs: record forwards that come again and again, and replay them; by default where that
             can be done, see :class:`Engine`.
         compile_layers: run the model's layers through ``torch.compile``, for GPUs, see

@@ -74,7 +74,7 @@ def check_room(
         model: returns the model without its weights, or raises what loading it will raise too;
             called only if the memory may be too small.
         dtype: what it is loaded in, or None for what the files have.
-        int8: whether linear layers get rounded copies.
+        int8: whether linear layers and experts get rounded copies.
         direct: whether the weights stay on the CPU.
 
     Raises:
@@ -122,10 +122,9 @@ def needs_of(
         heads: of the tensors in the files.
         model: without its weights.
         dtype: what it is loaded in, or None for what the files have.
-        int8: whether linear layers get rounded copies.
+        int8: whether linear layers and experts get rounded copies.
     """
     import torch
-    from torch import nn
 
     codes = {getattr(torch, name): code for code, name in _NAMES.items()}
     heads = list(heads)
@@ -152,13 +151,20 @@ def needs_of(
             others.append((count, size))
     largest = max((prod(shape) for shape, number in shapes.items() if number > 0), default=0)
     joined = sum(count * size for count, size in others if count > largest)
-    layers = [part for part in model.modules() if type(part) is nn.Linear] if int8 else []
-    rounded = sum(
-        layer.weight.numel() + 4 * layer.out_features
-        for layer in layers
-        if not layer.in_features % _WIDTHS
-    )
-    return Needs(cast, joined, rounded)
+    return Needs(cast, joined, sum(map(_rounded, model.modules())) if int8 else 0)
+
+
+def _rounded(module: Any) -> int:
+    """Return the bytes of a module's copies rounded to int8: of a linear layer, or of experts."""
+    from torch import nn
+
+    from hogwild_agents.engine.experts import are_plain
+
+    whole = type(module) is nn.Linear or are_plain(module)
+    weights = [one for one in module.parameters(recurse=False) if one.dim() > 1] if whole else []
+    if any(weight.shape[-1] % _WIDTHS for weight in weights):
+        return 0
+    return sum(weight.numel() + 4 * weight.numel() // weight.shape[-1] for weight in weights)
 
 
 # -- what is free

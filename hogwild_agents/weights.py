@@ -71,7 +71,7 @@ def read_weights(
         dtype: a torch dtype, or ``"auto"``.
         device: where it goes, unless an option says so.
         quantization: how weights are to be quantized on loading.
-        int8: whether linear layers on the CPU are to get copies rounded to 8 bits.
+        int8: whether linear layers and experts on the CPU are to get copies rounded to 8 bits.
         options: what else ``from_pretrained`` of transformers is told.
 
     Raises:

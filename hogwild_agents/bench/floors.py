@@ -80,21 +80,22 @@ class Products:
                 call()
 
 
-def weights_read(model: nn.Module, workers: int, int8_bytes: int = 0) -> int:
+def weights_read(model: nn.Module, workers: int, *, int8: bool = False) -> int:
     """Return how many bytes of weights one tick of N tokens has to read.
 
     Args:
         model: the model.
         workers: N.
-        int8_bytes: of weights that its linear layers read in place of their own, if they do.
+        int8: whether what the engine multiplies itself is rounded to 8 bits.
     """
-    total = float(int8_bytes)
+    total = 0.0
     for module in model.modules():
-        if isinstance(module, nn.Linear) and not (int8_bytes and "forward" in vars(module)):
-            total += _bytes(module.weight)
+        rounded = int8 and "forward" in vars(module)
+        if isinstance(module, nn.Linear):
+            total += _bytes(module.weight, rounded)
         for weight in _experts(module):
             chosen, _ = _chosen(model, len(weight), workers)
-            total += _bytes(weight) * chosen / len(weight)
+            total += _bytes(weight, rounded) * chosen / len(weight)
     return round(total)
 
 
@@ -111,7 +112,9 @@ def _chosen(model: Any, experts: int, workers: int) -> tuple[int, int]:
     return chosen, max(1, round(workers * each / chosen))
 
 
-def _bytes(weight: Tensor) -> int:
+def _bytes(weight: Tensor, rounded: bool) -> int:
+    if rounded:  # with a factor of each output
+        return weight.numel() + 4 * weight.numel() // weight.shape[-1]
     return weight.numel() * weight.element_size()
 
 

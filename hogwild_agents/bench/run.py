@@ -220,7 +220,7 @@ class _Bench:
                 context=context,
                 own=own,
                 times=times,
-                weights=weights_read(engine.model, workers, engine.int8_bytes),
+                weights=weights_read(engine.model, workers, int8=bool(engine.int8_bytes)),
                 states=context * engine.bytes_per_token,
                 shares=measure_shares(engine, ticks, self._device, settings.turn),
                 memory=self._memory(contestants, context, workers),

@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hogwild_agents.engine.adapter import Adapter
 from hogwild_agents.engine.attachment import attach
@@ -31,7 +31,7 @@ from hogwild_agents.engine.block import CacheBlock
 from hogwild_agents.engine.cache import Cache
 from hogwild_agents.engine.checks import check_feeds, check_tick
 from hogwild_agents.engine.context import find_context
-from hogwild_agents.engine.experts import find_experts
+from hogwild_agents.engine.experts import Experts, find_experts
 from hogwild_agents.engine.feed import Feed
 from hogwild_agents.engine.gates import find_gates
 from hogwild_agents.engine.graphs import Graph, Graphs, obstacle, recorder_of
@@ -74,9 +74,9 @@ class Engine:
             leaves everything to torch; True also multiplies by them where the processor has
             products of 16-bit matrices itself (x86 with AMX, ARM with bfloat16), and float32
             weights on other processors than x86.
-        int8_weights: let linear layers on the CPU compute with copies of their weights that are
-            rounded to 8 bits, with one factor for each output: half the bytes to read for each
-            tick, and logits that differ a little, see :attr:`int8_bytes`.
+        int8_weights: let linear layers and experts on the CPU compute with copies of their weights
+            that are rounded to 8 bits, with one factor for each output: half the bytes to read for
+            each tick, and logits that differ a little, see :attr:`int8_bytes`.
         graphs: record the forward of small ticks that come again and again, and replay it without
             Python in between (by CUDA graphs on a GPU); by default where the layers' attention is
             all the engine's own and the model lies on one device. See :attr:`graphs`.
@@ -126,13 +126,12 @@ class Engine:
             layers = find_layers(model, kernels, int8=int8_weights)
             own = kernels is not False and not compile_layers  # which joins more by itself
             gates = find_gates(model) if own else {}
-            experts = find_experts(model, kernels)
+            experts = find_experts(model, kernels, int8=int8_weights)
             if int8_weights:  # the plain forward is then one with these weights
-                self._loan.replace("products", Products(layers, int8=True))
+                self._multiply(layers, experts, int8=True)
             probe = Probe(self._loan) if verify else None
             if not int8_weights:
-                self._loan.replace("products", Products(layers, int8=False))
-            self._loan.replace("experts", Replaced(experts))
+                self._multiply(layers, experts, int8=False)
             self._loan.replace("norms", Replaced(find_norms(model) if own else {}))
             self._loan.replace("gates", Replaced(gates))
             self._adapter = attach(self._loan, self._context.limit)
@@ -465,6 +464,11 @@ class Engine:
                 if not graphs.learn(plan, logits):
                     logits = self._plain_logits(plan, keep_all)
         return logits
+
+    def _multiply(self, layers: list[nn.Linear], experts: list[nn.Module], *, int8: bool) -> None:
+        """Let layers and experts compute with compiled products."""
+        self._loan.replace("products", Products(layers, int8=int8))
+        self._loan.replace("experts", Experts(experts, int8=int8))
 
     def _plain_logits(self, plan: Plan, keep_all: bool) -> Tensor:
         attention = TickAttention(plan, self._adapter)

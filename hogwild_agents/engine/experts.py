@@ -8,7 +8,6 @@ whoever is, and can be recorded.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,7 +15,8 @@ from torch import Tensor, nn
 
 from hogwild_agents.engine import compiled, threads
 from hogwild_agents.engine.compiled_layers import uncompiled
-from hogwild_agents.engine.products import MOST_ROWS, are_wanted, fit
+from hogwild_agents.engine.products import MOST_ROWS, Rounded, are_wanted, fit, rounded
+from hogwild_agents.engine.replaced import Replaced
 
 _FLAGS = {"has_gate": True, "has_bias": False, "is_transposed": False, "_is_expert_parallel": False}
 """What transformers says of experts that it can compute in several ways, and of most of them."""
@@ -24,31 +24,48 @@ _BOUNDS = {torch.float32: 1e-4}
 """By how much results may differ from the model's own, relative to their norm; 2e-2 for others."""
 
 
-def find_experts(model: nn.Module, wanted: bool | None) -> dict[nn.Module, Callable[..., Tensor]]:
-    """Return what computes for the experts of a model that lie on the CPU, by their module.
+class Experts(Replaced):
+    """Experts that compute with compiled products until undone.
+
+    Args:
+        modules: which ones. Their own weights stay where they are.
+        int8: whether they compute with copies of their weights rounded to 8 bits.
+    """
+
+    def __init__(self, modules: list[nn.Module], *, int8: bool) -> None:
+        experts = [_Experts(module, int8=int8) for module in modules]
+        size = sum(one.int8_bytes for one in experts)
+        super().__init__(dict(zip(modules, experts, strict=True)), size)
+
+
+def find_experts(model: nn.Module, wanted: bool | None, *, int8: bool = False) -> list[nn.Module]:
+    """Return the modules of a model whose experts are to compute with compiled products.
 
     Args:
         model: any model.
         wanted: as of :func:`~hogwild_agents.engine.products.find_layers`.
+        int8: whether all are that can be, with rounded weights.
     """
-    found: dict[nn.Module, Callable[..., Tensor]] = {}
-    if wanted is not False and compiled.works():
-        for module in model.modules():
-            if _are_plain(module) and are_wanted(_weights(module)[0], wanted):
-                experts = _Experts(module)
-                if _agree(module, experts):
-                    found[module] = experts
-    return found
+    if (wanted is False and not int8) or not compiled.works():
+        return []
+    return [
+        module
+        for module in model.modules()
+        if are_plain(module)
+        and all(map(fit, _weights(module)))
+        and (int8 or are_wanted(_weights(module)[0], wanted))
+        and _agree(module)
+    ]
 
 
-def _are_plain(module: nn.Module) -> bool:
+def are_plain(module: nn.Module) -> bool:
     """Whether a module's experts are laid out as linear layers are, all in one tensor."""
     state = vars(module)
     return (
         all(state.get(flag) is value for flag, value in _FLAGS.items())
         and not state.get("has_post_expert_norm")
         and "forward" not in state  # somebody's hook
-        and all(weight.dim() == 3 and fit(weight) for weight in _weights(module))
+        and all(weight.dim() == 3 for weight in _weights(module))
     )
 
 
@@ -57,9 +74,9 @@ def _weights(module: Any) -> tuple[Tensor, Tensor]:
     return module.gate_up_proj, module.down_proj
 
 
-def _agree(module: nn.Module, experts: _Experts) -> bool:
-    """Whether experts give what a module does, for some states and experts."""
-    weight = _weights(module)[0]
+def _agree(module: nn.Module) -> bool:
+    """Whether compiled products give what a module does, for some states and experts."""
+    weight, experts = _weights(module)[0], _Experts(module, int8=False)
     random = torch.Generator().manual_seed(0)
     states = torch.randn(3, weight.shape[-1], generator=random).to(weight.dtype)
     chosen = torch.randperm(len(weight), generator=random)[:2].repeat(3, 1)
@@ -78,12 +95,18 @@ def _agree(module: nn.Module, experts: _Experts) -> bool:
 class _Experts:
     """What computes for a module, with its own weights, by its own activation."""
 
-    def __init__(self, module: Any) -> None:
+    def __init__(self, module: Any, *, int8: bool) -> None:
         from hogwild_agents.engine import cpu_products  # imports numba
 
         self._module, self._plain = module, type(module).forward
+        self._copies = [rounded(weight) if int8 else None for weight in _weights(module)]
         self._numbers = torch.arange(len(_weights(module)[0]), device="cpu")
         self._place_for, self._block_for = cpu_products.place_for, cpu_products.block_for
+
+    @property
+    def int8_bytes(self) -> int:
+        """What the copies take."""
+        return sum(part.nbytes for copy in self._copies if copy for part in copy)
 
     @uncompiled
     def __call__(self, hidden_states: Tensor, top_k_index: Tensor, top_k_weights: Tensor) -> Tensor:
@@ -94,36 +117,41 @@ class _Experts:
             top_k_index: [T, k] which experts each token has chosen.
             top_k_weights: [T, k] what their results are multiplied by.
         """
-        module, (into, out) = self._module, _weights(self._module)
-        many = top_k_index.shape[1]
-        if not self._takes(hidden_states, into, top_k_index.numel()):
+        module, many = self._module, top_k_index.shape[1]
+        if not self._takes(hidden_states, top_k_index.numel()):
             plain: Tensor = self._plain(module, hidden_states, top_k_index, top_k_weights)
             return plain
+        into, out = zip(_weights(module), self._copies, strict=True)
         chosen, order = top_k_index.reshape(-1).sort()
         ends = torch.searchsorted(chosen, self._numbers, right=True)
-        states = self._multiply(into, hidden_states[order // many], ends)
-        states = self._multiply(out, module._apply_gate(states), ends)
+        states = self._multiply(*into, hidden_states[order // many], ends)
+        states = self._multiply(*out, module._apply_gate(states), ends)
         states = states * top_k_weights.reshape(-1, 1)[order]
         result = states[order.argsort()].view(-1, many, states.shape[-1]).sum(1)
         return result.to(hidden_states.dtype)
 
-    def _takes(self, states: Tensor, weight: Tensor, rows: int) -> bool:
-        few = weight.dtype != torch.float32 or rows <= MOST_ROWS * len(weight)
-        return few and compiled.takes(states) and states.dtype == weight.dtype
+    def _takes(self, states: Tensor, rows: int) -> bool:
+        weights = _weights(self._module)[0]
+        few = self._copies[0] or weights.dtype != torch.float32 or rows <= MOST_ROWS * len(weights)
+        return bool(few) and compiled.takes(states) and states.dtype == weights.dtype
 
-    def _multiply(self, weights: Tensor, states: Tensor, ends: Tensor) -> Tensor:
+    def _multiply(
+        self, weights: Tensor, copy: Rounded | None, states: Tensor, ends: Tensor
+    ) -> Tensor:
         """Multiply each expert's rows by its weights.
 
         Args:
             weights: [experts, outs, ins].
+            copy: what is multiplied by instead.
             states: [rows, ins], in the order of the experts.
             ends: [experts] int64, where each one's rows end.
         """
         (experts, outs, count), rows = weights.shape, len(states)
+        numbers, scales = copy or (weights, 0)
         states = states.contiguous()
         result = states.new_empty(rows, outs)
         block = self._block_for(outs, torch.get_num_threads())
-        job = (weights, 0, ends, states, result, outs, count, rows, block, experts)
-        function = compiled.group_products(weights.dtype, states.dtype).address
+        job = (numbers, scales, ends, states, result, outs, count, rows, block, experts)
+        function = compiled.group_products(numbers.dtype, states.dtype).address
         threads.run(function, self._place_for(rows, count), job)
         return result

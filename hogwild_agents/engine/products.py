@@ -39,8 +39,8 @@ _NATIVE = {
     torch.float16: "_is_mkldnn_fp16_supported",
 }
 """What of torch.ops.mkldnn tells whether another one multiplies it itself."""
-_Copy = tuple[Tensor, Tensor]
-"""Weights rounded to int8, [outs, count], and the factor of each output, [outs] float32."""
+Rounded = tuple[Tensor, Tensor]
+"""Weights rounded to int8, [..., outs, count], and each output's factor, [..., outs] float32."""
 
 
 class Products(Replaced):
@@ -52,7 +52,7 @@ class Products(Replaced):
     """
 
     def __init__(self, layers: list[nn.Linear], *, int8: bool) -> None:
-        copies = [_rounded(layer.weight) if int8 else None for layer in layers]
+        copies = [rounded(layer.weight) if int8 else None for layer in layers]
         size = sum(part.nbytes for copy in copies if copy for part in copy)
         products = [_Product(*pair) for pair in zip(layers, copies, strict=True)]
         super().__init__(dict(zip(layers, products, strict=True)), size)
@@ -121,18 +121,21 @@ def _is_native(dtype: torch.dtype) -> bool:
     return bool(tell()) if tell is not None else False
 
 
-def _rounded(weight: Tensor) -> _Copy:
-    """Return weights [outs, count] rounded to whole numbers times the factor of each output."""
+def rounded(weight: Tensor) -> Rounded:
+    """Return weights [..., outs, count] rounded to whole numbers times each output's factor."""
+    if weight.dim() > 2:  # one after the other, for the sake of memory
+        parts = [rounded(part) for part in weight]
+        return torch.stack([part for part, _ in parts]), torch.stack([part for _, part in parts])
     with torch.no_grad():
-        weight = weight.float()
-        scales = weight.abs().amax(1).clamp_min(1e-12) / 127
-        return (weight / scales[:, None]).round_().to(torch.int8), scales
+        wide = weight.float()
+        scales = wide.abs().amax(1).clamp_min(1e-12) / 127
+        return (wide / scales[:, None]).round_().to(torch.int8), scales
 
 
 class _Product:
     """What multiplies for a layer, with its own weights or with a rounded copy."""
 
-    def __init__(self, layer: nn.Linear, copy: _Copy | None) -> None:
+    def __init__(self, layer: nn.Linear, copy: Rounded | None) -> None:
         from hogwild_agents.engine import cpu_products  # imports numba
 
         self._layer, self._copy = layer, copy

@@ -18,8 +18,7 @@ from transformers.models.olmoe.modeling_olmoe import OlmoeExperts
 from transformers.models.qwen3_moe.modeling_qwen3_moe import Qwen3MoeExperts
 
 from hogwild_agents.engine import Engine, Feed, compiled, products
-from hogwild_agents.engine.experts import find_experts
-from hogwild_agents.engine.replaced import Replaced
+from hogwild_agents.engine.experts import Experts, find_experts
 
 pytestmark = pytest.mark.skipif(not compiled.works(), reason="nothing can be compiled here")
 
@@ -43,12 +42,12 @@ def experts_of(count: int, hidden: int, inner: int, dtype: torch.dtype) -> Any:
 
 
 @contextmanager
-def replaced(module: nn.Module, threads: int = 1) -> Iterator[None]:
+def replaced(module: nn.Module, threads: int = 1, *, int8: bool = False) -> Iterator[None]:
     """Let a module's experts be multiplied by the compiled products, however few weights."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     with patch.object(products, "_WHOLE", 1):
-        found = Replaced(find_experts(module, True))
+        found = Experts(find_experts(module, True), int8=int8)
     assert found.count
     try:
         with torch.no_grad():
@@ -92,6 +91,28 @@ def test_experts_err_no_more_than_the_models_own(
     assert (own.dtype, own.shape) == (dtype, plain.shape)
     bound = 1.1 * (plain.double() - exact).norm() + 1e-6 * exact.norm()
     assert (own.double() - exact).norm() <= bound
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_int8_experts_are_those_of_the_rounded_weights(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    module, states = experts_of(7, 1056, 96, dtype), torch.randn(9, 1056).to(dtype)
+    chosen, shares = drawn(7, 2, 9, dtype)
+    exact = copy.deepcopy(module).double()
+    exact.config._experts_implementation = "eager"
+    with torch.no_grad():
+        for weight in exact.parameters():
+            step = weight.abs().amax(-1, keepdim=True) / 127
+            weight.copy_((weight / step).round() * step)
+        truth = exact(states.double(), chosen, shares.double())
+        module.config._experts_implementation = "grouped_mm"
+        plain = module(states, chosen, shares)
+    with replaced(module, 2, int8=True):
+        own = module(states, chosen, shares)
+    assert own.dtype == dtype
+    error = (own.double() - truth).norm() / truth.norm()
+    assert error <= max(2e-4, 2 * torch.finfo(dtype).eps)
+    assert (own - plain).norm() / plain.norm() > 2e-3
 
 
 def test_weights_of_experts_that_nobody_chose_are_not_looked_at() -> None:
@@ -216,6 +237,18 @@ def test_a_model_of_experts_gives_its_logits_and_comes_back_untouched() -> None:
         own = engine.forward([Feed(block, [block], TOKENS)], logits="all")
     torch.testing.assert_close(own, before, atol=1e-5, rtol=0)
     assert not any("forward" in vars(module) for module in model.modules())
+
+
+def test_int8_bytes_count_the_experts() -> None:
+    with Engine(model_of(torch.bfloat16), int8_weights=True) as engine:
+        parts = [part for part in engine.model.modules() if "forward" in vars(part)]
+        weights = [
+            weight for part in parts for weight in part.parameters(recurse=False) if weight.ndim > 1
+        ]
+        assert {weight.ndim for weight in weights} == {2, 3}
+        expected = sum(weight.numel() + 4 * weight[..., 0].numel() for weight in weights)
+        assert engine.int8_bytes == expected
+        assert engine.probe_error is not None
 
 
 def test_ticks_of_experts_are_recorded_whichever_are_chosen() -> None:
