@@ -18,7 +18,6 @@ from collections.abc import (
     Callable,
     Iterable,
     Sequence,
-    Sized,
 )
 from types import TracebackType
 from typing import Self, TypeVar
@@ -26,8 +25,8 @@ from typing import Self, TypeVar
 import anyio
 from anyio import to_thread
 from anyio.abc import TaskGroup
-from anyio.lowlevel import checkpoint
 
+from hogwild_agents.bell import Bell
 from hogwild_agents.common import Common
 from hogwild_agents.compute import compute
 from hogwild_agents.engine import CacheBlock, Engine, threads
@@ -48,7 +47,7 @@ from hogwild_agents.seat import (
 )
 from hogwild_agents.statistics import Meter, Statistics
 from hogwild_agents.tick import Part, close, fit
-from hogwild_agents.turns import ready_queue
+from hogwild_agents.turns import EventLoop, running_loop
 
 __all__ = [
     "CacheCoordinator",
@@ -139,9 +138,9 @@ class CacheCoordinator:
         self._seats: dict[Seat, None] = {}  # in join order
         self._thinking: set[Seat] = set()  # those of them that owe a feed
         self._meter = Meter()
-        self._bell = anyio.Event()  # rung when a seat has changed; the loop hangs up a new one
+        self._bell = Bell()  # rung when a seat has changed
         self._changes = 0  # how often it was rung
-        self._ready: Sized | None = None  # who is about to run, if the event loop tells
+        self._loop: EventLoop  # since it was entered
         self._thread = anyio.CapacityLimiter(1)
         self._ahead = ahead
         self._guesses = Guesses(engine, self._thread)
@@ -175,7 +174,13 @@ class CacheCoordinator:
             ClosedError: the coordinator is not open.
         """
         self._require_open()
-        seat = Seat(name, on_commit=on_commit, changed=self._seat_changed, release=self._release)
+        seat = Seat(
+            name,
+            on_commit=on_commit,
+            changed=self._seat_changed,
+            release=self._release,
+            loop=self._loop,
+        )
         self._seats[seat] = None
         self._thinking.add(seat)
         _log.debug("seat joined", seat=name, seats=len(self._seats))
@@ -238,7 +243,6 @@ class CacheCoordinator:
 
     async def _run(self) -> None:
         """Run ticks until cancelled."""
-        self._ready = ready_queue()
         try:
             async with anyio.create_task_group() as guessing:
                 while True:
@@ -268,7 +272,7 @@ class CacheCoordinator:
                 continue
             if any(seat._request for seat in self._seats):
                 return
-            await self._changed()
+            await self._bell.wait()
 
     def _close_tick(self) -> float:
         """Take the requests of all seats, as they are now, and fail those that cannot run.
@@ -277,7 +281,7 @@ class CacheCoordinator:
             the time.
         """
         self._in_tick = True
-        now = anyio.current_time()
+        now = self._loop.now()
         requests = [request for seat in list(self._seats) if (request := seat._take())]
         for request in requests:
             if request.ticks == 0:
@@ -305,10 +309,10 @@ class CacheCoordinator:
         fed = [part for part in self._parts if part.committed]
         if fed:
             self._meter.ticked(
-                feeds=sum(len(part.feeds) for part in fed),
-                tokens=sum(part.size for part in fed),
-                sampled=sum(found is not None for part in fed for found in part.sampled),
-                seconds=anyio.current_time() - closed_at + self._guesses.seconds,
+                feeds=sum([len(part.feeds) for part in fed]),
+                tokens=sum([part.size for part in fed]),
+                sampled=sum([found is not None for part in fed for found in part.sampled]),
+                seconds=self._loop.now() - closed_at + self._guesses.seconds,
             )
         for part in self._parts:
             part.request.ticks += 1
@@ -340,13 +344,13 @@ class CacheCoordinator:
             await self._hush()
             if not self._thinking:
                 return
-            now = anyio.current_time()
+            now = self._loop.now()
             deadlines = [seat._thinking_since + self._patience for seat in self._thinking]
             waiting_until = min((time for time in deadlines if time > now), default=None)
             if waiting_until is None:
                 return
             with anyio.CancelScope(deadline=waiting_until):
-                await self._changed()
+                await self._bell.wait()
 
     async def _hush(self) -> None:
         """Let act whoever was set off by the seats that changed last, and whom they set off.
@@ -355,27 +359,23 @@ class CacheCoordinator:
         otherwise race with it for the next turn. That is over as soon as nobody is about to run;
         where the event loop does not tell, after some turns without a change.
         """
-        quiet, seen = 0, self._changes
+        loop, quiet, seen = self._loop, 0, self._changes
         for _ in range(_MOST_TURNS):
-            await checkpoint()
-            if self._ready is not None and not self._ready:
+            await loop.turn()
+            if loop.ready is not None and not loop.ready:
                 return
             quiet, seen = (quiet + 1, seen) if seen == self._changes else (0, self._changes)
             if quiet == _QUIET_TURNS:
                 return
 
-    async def _changed(self) -> None:
-        """Wait until a seat has submitted, parked, come back, been cancelled or left."""
-        self._bell = anyio.Event()
-        await self._bell.wait()
-
     def _seat_changed(self, seat: Seat) -> None:
+        """Take note of a seat that has submitted, parked, come back, been cancelled or left."""
         if seat._left and seat in self._seats:
             del self._seats[seat]
             _log.debug("seat left", seat=seat.name, seats=len(self._seats))
         self._note(seat)
         self._changes += 1
-        self._bell.set()
+        self._bell.ring()
 
     # -- inside
 
@@ -441,6 +441,7 @@ class CacheCoordinator:
     async def __aenter__(self) -> Self:
         if self._closed or self._group is not None:
             raise UsageError("A CacheCoordinator can be entered once: make a new one.")
+        self._loop = running_loop()
         self._group = await anyio.create_task_group().__aenter__()
         self._group.start_soon(self._run, name="hogwild tick loop")
         return self

@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self, TypeAlias
 
-import anyio
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from hogwild_agents.engine import CacheBlock, Feed, Sampled, Sampler, ViewEntry
 from hogwild_agents.errors import ClosedError, UsageError
+from hogwild_agents.turns import EventLoop
 
 __all__ = [
     "Commit",
@@ -167,16 +167,22 @@ class Request:
         live: False once the submitter was cancelled or has left; nobody waits for it any more.
     """
 
-    def __init__(self, seat: Seat, feeds: Sequence[TickFeed], then: Sequence[Move | Fork]) -> None:
+    def __init__(
+        self,
+        seat: Seat,
+        feeds: Sequence[TickFeed],
+        then: Sequence[Move | Fork],
+        loop: EventLoop,
+    ) -> None:
         self.seat = seat
         self.feeds = tuple(map(_copied, feeds))
         self.then = tuple(then)
-        self.submitted = anyio.current_time()
+        self.submitted = loop.now()
         self.ticks = 0
         self.written = 0
         self.live = True
         self.outcome: TickResult | Exception | None = None
-        self.finished = anyio.Event()
+        self.finished = loop.event()
 
     def finish(self, outcome: TickResult | Exception) -> None:
         """Hand over the outcome and wake the submitter, if there is one still."""
@@ -231,17 +237,19 @@ class Seat:
         on_commit: OnCommit | None,
         changed: Callable[[Seat], None],
         release: Callable[[Iterable[CacheBlock]], None],
+        loop: EventLoop,
     ) -> None:
         self.name = name
         self._on_commit = on_commit
         self._changed = changed
         self._release = release
+        self._loop = loop
         self._request: Request | None = None
         self._parked = 0
         self._taken = False
         self._idle = False
         self._closed: str | None = None
-        self._thinking_since = anyio.current_time()
+        self._thinking_since = loop.now()
 
     # -- what the worker calls
 
@@ -281,7 +289,7 @@ class Seat:
                 f"Seat {self.name!r} has submitted already and waits for its tick: await that "
                 "submit first, or join a second seat."
             )
-        request = Request(self, feeds, then)
+        request = Request(self, feeds, then, self._loop)
         self._request = request
         self._idle = False
         self._changed(self)
@@ -381,7 +389,7 @@ class Seat:
     # -- inside
 
     def _think(self) -> None:
-        self._thinking_since = anyio.current_time()
+        self._thinking_since = self._loop.now()
 
     def _withdraw(self, request: Request) -> None:
         request.live = False

@@ -7,6 +7,7 @@ its part and leaves the others alone.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from operator import index
@@ -26,6 +27,7 @@ class Part:
     Attributes:
         request: what the seat handed in.
         feeds: what of it is fed in this tick.
+        size: how many tokens that is.
         samplers: one for each feed.
         scored: one for each feed: whose log-probabilities are wanted.
         completes: whether nothing of the request is left after this tick.
@@ -39,6 +41,7 @@ class Part:
 
     request: Request
     feeds: tuple[Feed, ...] = ()
+    size: int = 0
     samplers: tuple[Sampler | None, ...] = ()
     scored: tuple[Sequence[int], ...] = ()
     completes: bool = True
@@ -50,14 +53,9 @@ class Part:
     forks: list[Forked] = field(default_factory=list)
 
     @property
-    def size(self) -> int:
-        """How many tokens are fed in this tick."""
-        return sum(len(feed.tokens) for feed in self.feeds)
-
-    @property
     def forked(self) -> tuple[CacheBlock, ...]:
         """The new blocks."""
-        return tuple(fork.target for fork in self.forks)
+        return tuple([fork.target for fork in self.forks])
 
     def commit(self, tick: int) -> Commit | None:
         """Return what changed in the cache, if anything did."""
@@ -82,7 +80,7 @@ class Part:
             tick=tick,
             sampled=tuple(self.sampled),
             scores=tuple(self.scores),
-            forked=self.forked,
+            forked=self.forked if self.forks else (),
         )
 
 
@@ -183,14 +181,18 @@ def _check_op(op: Move | Fork) -> None:
 def _cut(part: Part, views: Sequence[tuple[ViewEntry, ...]], chunk: int | None) -> None:
     """Take this tick's chunk of each feed; the last chunks of all of them meet in one tick."""
     request = part.request
-    longest = max((_ticks(feed, chunk) for feed in request.feeds), default=1)
+    if chunk is None:
+        chunk = sys.maxsize
+    ticks = [max(1, -(-len(feed.tokens) // chunk)) for feed in request.feeds]
+    longest = max(ticks, default=1)
     part.completes = request.ticks == longest - 1
     chosen = []
-    for feed, view in zip(request.feeds, views, strict=True):
-        number = request.ticks - (longest - _ticks(feed, chunk))
+    for feed, view, count in zip(request.feeds, views, ticks, strict=True):
+        number = request.ticks - (longest - count)
         if number >= 0:
-            tokens = feed.tokens if chunk is None else feed.tokens[number * chunk :][:chunk]
+            tokens = feed.tokens[number * chunk :][:chunk] if count > 1 else feed.tokens
             chosen.append((Feed(feed.block, view, tokens), feed))
+            part.size += len(tokens)
     part.feeds = tuple([feed for feed, _ in chosen])
     if part.completes:
         part.samplers = tuple([whole.sampler for _, whole in chosen])
@@ -199,11 +201,6 @@ def _cut(part: Part, views: Sequence[tuple[ViewEntry, ...]], chunk: int | None) 
         part.samplers, part.scored = (None,) * len(chosen), ((),) * len(chosen)
     part.sampled = [None] * len(chosen)
     part.scores = [()] * len(chosen)
-
-
-def _ticks(feed: TickFeed, chunk: int | None) -> int:
-    """Return how many ticks a feed takes."""
-    return 1 if chunk is None else max(1, -(-len(feed.tokens) // chunk))
 
 
 def _resolve(view: View) -> tuple[ViewEntry, ...]:
