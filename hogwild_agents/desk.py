@@ -33,6 +33,7 @@ class Desk:
     """What a worker needs of its run.
 
     Attributes:
+        name: the worker's name.
         worker: the run's own copy of the worker.
         draft: what it has written.
         writing: how it writes more, or is made to.
@@ -56,6 +57,7 @@ class Desk:
         stop_tokens: frozenset[int],
         share: Share,
     ) -> None:
+        self.name = worker.name
         self.worker = worker.seated(self)
         self.draft = draft
         self.writing = Writing(worker.name, draft, thinking.clock, thinking.exchange)
@@ -79,11 +81,6 @@ class Desk:
         self._in_flight = 0  # how many tokens are handed in and not yet in the cache
         self._scratch: set[CacheBlock] = set()  # what probes were written to
         self.seat = share.join(worker.name, self._commit)
-
-    @property
-    def name(self) -> str:
-        """The worker's name."""
-        return self.worker.name
 
     @property
     def held(self) -> bool:
@@ -141,9 +138,11 @@ class Desk:
         pending any more, since a tick was under way when this was last cancelled.
         """
         while True:
-            await self._catch_up()
+            if self._lost:
+                await self._catch_up()
             await self._gate.admit(self)
-            await self.writing.empty_inbox()
+            if self.writing.inbox:
+                await self.writing.empty_inbox()
             if self.held:  # by a policy that heard of what was in the inbox
                 continue
             if not self.draft.pending:
@@ -158,7 +157,8 @@ class Desk:
             self.sampler.params = self.tweaks.params
         try:
             token = await self.writing.sample(sampled)
-            await self.writing.empty_inbox()
+            if self.writing.inbox:
+                await self.writing.empty_inbox()
         except BaseException:
             self._gate.settle(self)
             raise
@@ -249,6 +249,9 @@ class Desk:
 
         Where this is cancelled, what would have come of it is asked and copied with the next feed.
         """
+        if not (self.forks or self.probes or self._scratch):  # as nearly always
+            count, result = await self._submit(sampler)
+            return result.sampled[count - 1]
         self._require_idle()
         forks, self.forks = self.forks, []
         probes, self.probes = self.probes, []
@@ -275,14 +278,14 @@ class Desk:
         """Feed the end of a step alone."""
         await self._catch_up()
         if self.draft.step_ended:
-            await self._submit(None, [], [], ending=True)
+            await self._submit(None, ending=True)
             await self._gate.handled(self)
 
     async def _submit(
         self,
         sampler: Sampler | None,
-        askings: Sequence[Asking],
-        forks: Sequence[Spawn],
+        askings: Sequence[Asking] = (),
+        forks: Sequence[Spawn] = (),
         *,
         ending: bool = False,
     ) -> tuple[int, TickResult]:
@@ -294,7 +297,7 @@ class Desk:
             asked = [feed for asking in askings for feed in asking.feeds]
             own = self.draft.place.own
             copies = [Fork(source=own, name=f"{spawn.worker.name} [1]") for spawn in forks]
-            self._in_flight = sum(len(feed.tokens) for feed in (*feeds, *asked))
+            self._in_flight = sum([len(feed.tokens) for feed in (*feeds, *asked)])
             self._awaits = True
             result = await self.seat.submit(*feeds, *asked, then=(*moves, *copies))
         except BaseException:
@@ -330,7 +333,7 @@ class Desk:
             start = stop
 
     def _commit(self, commit: Commit) -> None:
-        self._in_flight -= sum(len(feed.tokens) for feed in commit.feeds)
+        self._in_flight -= sum([len(feed.tokens) for feed in commit.feeds])
         if self._scratch or commit.forks:
             kept = tuple(feed for feed in commit.feeds if feed.block not in self._scratch)
             forks = tuple(self._shorten(fork) for fork in commit.forks)

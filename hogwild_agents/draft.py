@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from hogwild_agents.coordinator import Move, TickFeed
 from hogwild_agents.engine import CacheBlock, Feed, Sampler, ViewEntry
@@ -24,8 +24,7 @@ SEPARATOR = "\n\n"
 """What ends a step that somebody else ends."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Piece:
+class Piece(NamedTuple):
     """Tokens that were written at once.
 
     Attributes:
@@ -41,8 +40,7 @@ class Piece:
     source: Source
 
 
-@dataclass(frozen=True, kw_only=True)
-class Written:
+class Written(NamedTuple):
     """What one sampled token came to.
 
     Attributes:
@@ -161,7 +159,7 @@ class Draft:
     def sample(self, token: int) -> Written:
         """Append a token that the model chose; the step may end with it."""
         self.sampled += 1
-        held, text = self._stream.held, self._stream.push([token])
+        held, text = self._stream.held, self._stream.push(token)
         cut = self._scan(text)
         if cut is None:
             return Written(piece=self._append([token], text, "sampled"))
@@ -181,7 +179,7 @@ class Draft:
 
     def append(self, token: int) -> Piece:
         """Append a token that the model chose to the current step, come what may."""
-        return self._append([token], self._stream.push([token]), "sampled")
+        return self._append([token], self._stream.push(token), "sampled")
 
     @property
     def step_ended(self) -> bool:

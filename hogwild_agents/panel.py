@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dis
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from inspect import CO_COROUTINE
@@ -35,14 +35,13 @@ class Proposal:
 
 @dataclass(frozen=True)
 class _Hearer:
-    """A policy that hears of one kind of event: of one worker's only, if it decides for that.
+    """A policy that hears of one kind of event.
 
     Attributes:
         waits: whether its handler may wait for anything.
     """
 
     policy: Policy
-    worker: str | None
     ask: Callable[[ev.Event], Awaitable[object]]
     waits: bool
 
@@ -70,7 +69,8 @@ class Panel:
         self._entries = [_Entry(policy) for policy in policies]
         self._tell = tell
         self._view: RunView | None = None
-        self._hearers: dict[type, list[_Hearer]] = {}  # by the kind of event; until copies change
+        # By the kind of event and the worker that it is about, until copies change.
+        self._hearers: dict[tuple[type, str | None], list[_Hearer]] = {}
         for entry in self._entries:
             if entry.given.decides == "run":
                 entry.copies[None] = _copy(entry.given)
@@ -124,29 +124,33 @@ class Panel:
         proposals: list[Proposal] = []
         for hearer in self._concerned(event):
             policy = hearer.policy
+            if not policy.enabled:
+                continue
             try:
-                answer = await _ask(hearer, event)
-                if not policy.observes_only and not isinstance(event, _LISTEN_ONLY):
+                answer = await (_ask(hearer, event) if hearer.waits else hearer.ask(event))
+                if answer is None or policy.observes_only:
+                    continue
+                if not isinstance(event, _LISTEN_ONLY):
                     source = f"The policy {policy.name}"
                     proposals += [Proposal(source, policy.name, act) for act in _actions(answer)]
             except Exception as error:
                 await self._failed(policy, event, error, tick)
         return proposals
 
-    def _concerned(self, event: ev.Event) -> Iterator[_Hearer]:
+    def _concerned(self, event: ev.Event) -> Sequence[_Hearer]:
+        """Return whose handler does anything about an event, in the order of being asked."""
         kind, worker = type(event), getattr(event, "worker", None)
-        if kind not in self._hearers:
-            self._hearers[kind] = self._find_hearers(_HANDLERS[kind])
-        for hearer in self._hearers[kind]:
-            if hearer.policy.enabled and (worker is None or hearer.worker in (None, worker)):
-                yield hearer
+        found = self._hearers.get((kind, worker))
+        if found is None:
+            found = self._hearers[kind, worker] = self._find_hearers(_HANDLERS[kind], worker)
+        return found
 
-    def _find_hearers(self, handler: str) -> list[_Hearer]:
-        """Return whose handler does anything, in the order in which they are asked."""
+    def _find_hearers(self, handler: str, about: str | None) -> list[_Hearer]:
         return [
-            _Hearer(policy, worker, method, _may_wait(method))
+            _Hearer(policy, method, _may_wait(method))
             for entry in self._entries
             for worker, policy in entry.copies.items()
+            if about is None or worker in (None, about)
             if not _ignores(method := getattr(policy, handler), handler)
         ]
 
@@ -166,9 +170,9 @@ class Panel:
 
 
 async def _ask(hearer: _Hearer, event: ev.Event) -> object:
-    """Call the handler; whatever it awaits is cut off after the policy's timeout."""
+    """Call a handler that may wait; whatever it awaits is cut off after the policy's timeout."""
     timeout = hearer.policy.timeout
-    if timeout is None or not hearer.waits:
+    if timeout is None:
         return await hearer.ask(event)
     with anyio.move_on_after(timeout) as scope:
         return await hearer.ask(event)

@@ -198,7 +198,7 @@ class Request:
 
     def result(self) -> TickResult:
         """Return what :meth:`finish` was given, or raise it; once."""
-        outcome = self.take()
+        outcome, self.outcome = self.outcome, None
         assert outcome is not None, "result() is read once, after finish()"
         if isinstance(outcome, TickResult):
             return outcome
@@ -355,7 +355,7 @@ class Seat:
     @property
     def _thinks(self) -> bool:
         """Whether the next tick has to wait for this seat."""
-        return not (self._left or self._request or self._parked or self._idle)
+        return not (self._closed or self._request or self._parked or self._idle)
 
     def _take(self) -> Request | None:
         """Return what is to be part of the tick that is closed now, if anything is."""

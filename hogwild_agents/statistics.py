@@ -65,17 +65,16 @@ class Statistics:
 
 
 class Meter:
-    """Counts what :class:`Statistics` shows; the coordinator reads the clock."""
+    """Counts what :class:`Statistics` shows; the coordinator reads the clock.
+
+    Attributes:
+        ticks: how many ticks were committed: also the number of the latest one.
+    """
 
     def __init__(self) -> None:
-        self._ticks = self._tokens = self._sampled = self._waits = 0
+        self.ticks = self._tokens = self._sampled = self._waits = 0
         self._seconds = self._waited = self._waited_max = 0.0
         self._batch_sizes: Counter[int] = Counter()
-
-    @property
-    def ticks(self) -> int:
-        """How many ticks were committed: also the number of the latest one."""
-        return self._ticks
 
     def waited(self, seconds: float) -> None:
         """Count one request whose tick was closed after ``seconds``."""
@@ -85,7 +84,7 @@ class Meter:
 
     def ticked(self, *, feeds: int, tokens: int, sampled: int, seconds: float) -> None:
         """Count one committed tick."""
-        self._ticks += 1
+        self.ticks += 1
         self._tokens += tokens
         self._sampled += sampled
         self._seconds += seconds
@@ -104,7 +103,7 @@ class Meter:
     ) -> Statistics:
         """Return a snapshot; what the meter cannot know is handed in."""
         return Statistics(
-            ticks=self._ticks,
+            ticks=self.ticks,
             tokens=self._tokens,
             sampled=self._sampled,
             seconds=self._seconds,

@@ -12,6 +12,7 @@ import codecs
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from itertools import chain
 from typing import Any, Protocol, cast
 
 _REPLACEMENT = "\ufffd"
@@ -136,7 +137,7 @@ class TextStream:
 
     def push(self, ids: int | Iterable[int]) -> str:
         """Return the text that these ids add: "" while a character's bytes are open."""
-        return "".join(map(self._push, [ids] if isinstance(ids, int) else ids))
+        return self._push(ids) if isinstance(ids, int) else "".join(map(self._push, ids))
 
     def flush(self) -> str:
         """Return what is still open, as U+FFFD where it is no character; call it at the end."""
@@ -150,7 +151,7 @@ class TextStream:
             if _BYTE.fullmatch(spelling) and (byte := byte_of(self._tokenizer, token)):
                 return self._release() + self._push_byte(token, byte)
             self._plain.add(token)
-        return self._end_run() + self._push_text(token)
+        return self._end_run() + self._push_text(token) if self._run else self._push_text(token)
 
     def _push_byte(self, token: int, byte: bytes) -> str:
         self._run.append(token)
@@ -186,8 +187,8 @@ class TextStream:
                 return before + self._push_text(token)
             whole = text.rstrip(_REPLACEMENT)
             if whole == text:
-                self._held, self._held_text = held, text
-                return self._release()
+                self._held = []
+                return self._give(held, text)
             piece, self._given = whole[self._given :], max(self._given, len(whole))
         else:
             piece = ""
@@ -211,7 +212,7 @@ class TextStream:
 
     def _settle(self, runs: list[list[int]]) -> None:
         """Go on behind some runs of ids, all of whose text is given out."""
-        self._context, self._before = runs, [token for run in runs for token in run]
+        self._context, self._before = runs, list(chain.from_iterable(runs))
         self._base = self._held_text = self._text_of(self._before)
         self._given = len(self._base)
 

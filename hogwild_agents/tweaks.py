@@ -42,6 +42,8 @@ class Tweaks:
 
     def sampled(self) -> bool:
         """Count one sampled token; return whether a change is over."""
+        if not self._tweaks:
+            return False
         for tweak in self._tweaks:
             if tweak.left is not None:
                 tweak.left -= 1

@@ -35,16 +35,17 @@ class Writing:
     @property
     def pending(self) -> bool:
         """Whether there is something to feed."""
-        if self._draft.pending:
-            return True
+        if self._draft.pending or not self.inbox:
+            return self._draft.pending
         ends = self._draft.begun and any(isinstance(item, EndStep) for item in self.inbox)
         return ends or any(isinstance(item, Say) for item in self.inbox)
 
     @property
     def blocked(self) -> bool:
         """Whether a step is to end while the end of another one is not fed yet."""
-        first = self.inbox[0] if self.inbox else None
-        return isinstance(first, EndStep) and self._draft.begun and self._draft.turning
+        if not self.inbox:
+            return False
+        return isinstance(self.inbox[0], EndStep) and self._draft.begun and self._draft.turning
 
     async def sample(self, sampled: Sampled) -> Token:
         """Take over a sampled token, tell everybody, and take what policies ask for."""

@@ -48,21 +48,24 @@ def check_feeds(feeds: Sequence[Feed], cache: Cache, context: Context, vocabular
                 "or give each a block of its own."
             )
         fresh[id(feed.block)] = len(feed.tokens)
-    lengths: dict[ViewEntry, int] = {}  # feeds share most of what they see: each is checked once
+    views = [tuple(feed.view) for feed in feeds]
+    lengths: dict[int, int] = {}  # by id: feeds share most of what they see, each is checked once
     sliced = False
-    for feed in feeds:
+    for feed, view in zip(feeds, views, strict=True):
         _check_tokens(feed, vocabulary)
         cache.require(feed.block)
-        for entry in feed.view:
+        for entry in view:
+            if id(entry) in lengths:
+                continue
             block = cache.blocks.get(id(entry))
             if block is not None:  # a whole block that lives here, nearly always
-                lengths[entry] = len(block) + fresh.get(id(block), 0)
-            elif entry not in lengths:
-                lengths[entry] = _checked_length(entry, cache, fresh)
+                lengths[id(entry)] = len(block) + fresh.get(id(block), 0)
+            else:
+                lengths[id(entry)] = _checked_length(entry, cache, fresh)
                 sliced |= isinstance(entry, BlockSlice)
-        _check_end(feed, sliced)
-    for feed in feeds:
-        context.check(sum(map(lengths.__getitem__, feed.view)), feed.block)
+        _check_end(feed.block, view, sliced)
+    for feed, view in zip(feeds, views, strict=True):
+        context.check(sum(map(lengths.__getitem__, map(id, view))), feed.block)
 
 
 def _check_tokens(feed: Feed, vocabulary: int) -> None:
@@ -90,22 +93,23 @@ def _checked_length(entry: ViewEntry, cache: Cache, fresh: Mapping[int, int]) ->
     return high - low
 
 
-def _check_end(feed: Feed, sliced: bool) -> None:
+def _check_end(block: CacheBlock, view: tuple[ViewEntry, ...], sliced: bool) -> None:
     """Check that a view ends in the block that is written, and names the end of it once.
 
     Args:
-        feed: whose view.
+        block: which one.
+        view: in which it is written.
         sliced: whether there may be slices in it.
     """
-    *before, last = feed.view or (None,)
-    if last is not feed.block and not _is_end(last, feed.block):
+    *before, last = view or (None,)
+    if last is not block and not _is_end(last, block):
         raise FeedError(
             f"The view of a feed ends in the block it writes, but this one for "
-            f"{feed.block!r} ends in {last!r}: put the written block last."
+            f"{block!r} ends in {last!r}: put the written block last."
         )
-    if feed.block in before or (sliced and any(_is_end(entry, feed.block) for entry in before)):
+    if block in before or (sliced and any(_is_end(entry, block) for entry in before)):
         raise FeedError(
-            f"{feed.block!r} is written and stands twice in its own view: name it once, at the end."
+            f"{block!r} is written and stands twice in its own view: name it once, at the end."
         )
 
 
