@@ -120,7 +120,8 @@ class Exchange:
             self._ending.fail(error)
             raise
         finally:
-            self._let_go()
+            if self._dismissed:
+                self._let_go()
 
     async def _accept(self, proposal: Proposal, event: ev.Event) -> None:
         wrong = fault(proposal.action, event, self._situation())

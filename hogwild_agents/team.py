@@ -56,7 +56,7 @@ class Team(Generic[R_co]):
         policies: asked in this order; each run works on copies of them. Without policies nobody
             looks for an answer, and only a limit ends a run (see ``paper_policies``).
         prompt: the system prompt: a prompt file's name or path, or a :class:`Prompt`. It is
-            rendered with ``names`` (the workers) and ``layout``.
+            rendered once, with ``names`` (the workers) and ``layout``.
         limits: when the thinking ends at the latest.
         sampling: how workers sample; None for the model's own way.
         seed: of all random states; together with the model and the problem it decides the run.
@@ -292,15 +292,19 @@ class Team(Generic[R_co]):
         pairs = takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))
         return tuple(token for token, _ in pairs)
 
+    @cached_property
+    def _system(self) -> str:
+        """The system prompt, the same for all problems."""
+        return self.prompt.render(
+            names=list(self.names), layout=self.layout.name, headings=self.headings
+        )
+
     def _encode(self, problem: str) -> list[int]:
         if not isinstance(problem, str):
             raise ProblemError(f"The problem is {problem!r}: give it as a string.")
         if not problem.strip():
             raise ProblemError("The problem is empty: give the team something to solve.")
-        system = self.prompt.render(
-            names=list(self.names), layout=self.layout.name, headings=self.headings
-        )
-        tokens = encode_prompt(self.model.tokenizer, system=system, user=problem)
+        tokens = encode_prompt(self.model.tokenizer, system=self._system, user=problem)
         context = self.model.engine.context_length
         if context is not None and len(tokens) >= context:
             raise ProblemError(

@@ -116,12 +116,12 @@ class Worker:
 
     async def think(self, max_tokens: int | None = None) -> None:
         """Write token after token, up to so many or to the model's end of text."""
-        written = 0
+        written, stop_tokens = 0, self.desk.stop_tokens
         while max_tokens is None or written < max_tokens:
             await self.use_tools(peek=True)
             token = await self.next_token()
             written += 1
-            if token.id in self.desk.stop_tokens:
+            if token.id in stop_tokens:
                 return
 
     async def next_token(self) -> Token:
@@ -138,12 +138,13 @@ class Worker:
             UsageError: there is nothing to continue from, because the last token that was sampled
                 was lost with a cancelled call; or another task of this worker waits for a tick.
         """
-        if self._ahead is None or self.desk.writing.pending:
-            await self._feed()
+        desk = self.desk
+        if self._ahead is None or desk.writing.pending:
+            await self._feed(desk)
         sampled, self._ahead = self._ahead, None
         if sampled is None:
             raise UsageError(f"{self.name} has nothing to continue from: write some text first.")
-        return await self.desk.receive(sampled)
+        return await desk.receive(sampled)
 
     async def write(self, text: str) -> None:
         """Append text to the own block and feed it, so that the others see it in this tick.
@@ -175,13 +176,13 @@ class Worker:
 
     async def flush(self) -> None:
         """Feed what is pending, if anything is; before a long wait, so that the others see it."""
-        await self._feed()
+        await self._feed(self.desk)
         await self.desk.handled()
 
-    async def _feed(self) -> None:
-        if self.desk.writing.pending:
+    async def _feed(self, desk: Desk) -> None:
+        if desk.writing.pending:
             self._ahead = None
-            self._ahead = await self.desk.submit()
+            self._ahead = await desk.submit()
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait, owing no feed, until a condition holds that other workers bring about::
