@@ -117,7 +117,7 @@ class Board:
         ]
         closing.sort(key=lambda one: one[0])
         kept = self._kept(self.history, self._parts, place.name)
-        return [*kept, *(step for _, step in closing)]
+        return [*kept, *[step for _, step in closing]] if closing else kept
 
     def seen_by(self, place: Place) -> list[Place]:
         """Return the places of the other workers whose text a worker sees, in their order."""

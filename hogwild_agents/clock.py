@@ -69,8 +69,9 @@ class Clock:
         """Note that a worker has handled its part of the last tick, if it had one."""
         self._due.discard(name)
 
-    def turn(self) -> bool:
-        """Return whether a tick is over that was not over when this was last asked."""
+    def turn(self, name: str) -> bool:
+        """Settle for a worker; return whether a tick is over that was not when last asked."""
+        self._due.discard(name)
         if self._due or self._told == self.ticks:
             return False
         self._told = self.ticks

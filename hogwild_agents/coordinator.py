@@ -283,9 +283,7 @@ class CacheCoordinator:
         self._in_tick = True
         now = self._loop.now()
         requests = [request for seat in list(self._seats) if (request := seat._take())]
-        for request in requests:
-            if request.ticks == 0:
-                self._meter.waited(now - request.submitted)
+        self._meter.waited([now - request.submitted for request in requests if not request.ticks])
         self._parts = close(requests, self.engine, self._chunk)
         fit(self._parts, self.engine)
         return now

@@ -12,7 +12,7 @@ from anyio.lowlevel import checkpoint
 
 from hogwild_agents import events as ev
 from hogwild_agents.actions import EndStep, Probe, Spawn
-from hogwild_agents.coordinator import Commit, Fork, Forked, TickResult
+from hogwild_agents.coordinator import Commit, Fork, Forked, TickFeed, TickResult
 from hogwild_agents.draft import Draft
 from hogwild_agents.engine import CacheBlock, Sampled, Sampler
 from hogwild_agents.errors import UsageError
@@ -260,7 +260,8 @@ class Desk:
         if scratch or self._scratch:
             self._scratch = scratch.union(block for block in self._scratch if block.alive)
         try:
-            count, result = await self._submit(sampler, askings, forks)
+            asked = [feed for asking in askings for feed in asking.feeds]
+            count, result = await self._submit(sampler, asked, forks)
         except BaseException as error:
             if not isinstance(error, Exception):
                 self.forks, self.probes = forks + self.forks, probes + self.probes
@@ -284,7 +285,7 @@ class Desk:
     async def _submit(
         self,
         sampler: Sampler | None,
-        askings: Sequence[Asking] = (),
+        asked: Sequence[TickFeed] = (),
         forks: Sequence[Spawn] = (),
         *,
         ending: bool = False,
@@ -294,12 +295,12 @@ class Desk:
         self._busy = True
         try:
             feeds, moves = self.draft.feeds(sampler, ending=ending)
-            asked = [feed for asking in askings for feed in asking.feeds]
+            handed_in = [*feeds, *asked]
             own = self.draft.place.own
             copies = [Fork(source=own, name=f"{spawn.worker.name} [1]") for spawn in forks]
-            self._in_flight = sum([len(feed.tokens) for feed in (*feeds, *asked)])
+            self._in_flight = sum([len(feed.tokens) for feed in handed_in])
             self._awaits = True
-            result = await self.seat.submit(*feeds, *asked, then=(*moves, *copies))
+            result = await self.seat.submit(*handed_in, then=(*moves, *copies))
         except BaseException:
             self._lost = self.seat.taken
             if not self._lost:

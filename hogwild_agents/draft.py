@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from itertools import repeat
 from typing import NamedTuple
 
 from hogwild_agents.coordinator import Move, TickFeed
@@ -259,7 +260,7 @@ class Draft:
         self._begun = True
         self.step_text += text
         self.text += text
-        self._own += [(token, source) for token in tokens]
+        self._own += zip(tokens, repeat(source))
         return Piece(step=self.step, tokens=tuple(tokens), text=text, source=source)
 
     def _scan(self, text: str) -> int | None:

@@ -70,8 +70,7 @@ class Gate:
 
     async def handled(self, desk: Desk) -> None:
         """Note that a worker has handled its part of the last tick; the last one ends the tick."""
-        self._clock.settle(desk.name)
-        if self._clock.turn():
+        if self._clock.turn(desk.name):
             await self._exchange.catch_up()
             clock = self._clock
             await self._exchange.emit(

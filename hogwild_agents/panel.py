@@ -128,11 +128,10 @@ class Panel:
                 continue
             try:
                 answer = await (_ask(hearer, event) if hearer.waits else hearer.ask(event))
-                if answer is None or policy.observes_only:
+                if answer is None or policy.observes_only or isinstance(event, _LISTEN_ONLY):
                     continue
-                if not isinstance(event, _LISTEN_ONLY):
-                    source = f"The policy {policy.name}"
-                    proposals += [Proposal(source, policy.name, act) for act in _actions(answer)]
+                source = f"The policy {policy.name}"
+                proposals += [Proposal(source, policy.name, act) for act in _actions(answer)]
             except Exception as error:
                 await self._failed(policy, event, error, tick)
         return proposals

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 __all__ = ["Meter", "Statistics"]
@@ -76,11 +76,11 @@ class Meter:
         self._seconds = self._waited = self._waited_max = 0.0
         self._batch_sizes: Counter[int] = Counter()
 
-    def waited(self, seconds: float) -> None:
-        """Count one request whose tick was closed after ``seconds``."""
-        self._waits += 1
-        self._waited += seconds
-        self._waited_max = max(self._waited_max, seconds)
+    def waited(self, seconds: Sequence[float]) -> None:
+        """Count requests whose tick was closed after so many seconds each."""
+        self._waits += len(seconds)
+        self._waited += sum(seconds)
+        self._waited_max = max([self._waited_max, *seconds])
 
     def ticked(self, *, feeds: int, tokens: int, sampled: int, seconds: float) -> None:
         """Count one committed tick."""

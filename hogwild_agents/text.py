@@ -177,7 +177,7 @@ class TextStream:
 
     def _push_text(self, token: int) -> str:
         held = [*self._held, token]
-        text = self._behind(held)
+        text = self._decode(self._before + held)
         if text.startswith(self._base):
             own = self._behind([token])[len(self._base) :] if self._held else ""
             # A token that goes on with the bytes before it adds less than it does alone.

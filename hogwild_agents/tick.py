@@ -15,7 +15,7 @@ from operator import index
 from hogwild_agents.engine import CacheBlock, Engine, Feed, Sampled, Sampler, ViewEntry
 from hogwild_agents.engine.feed import entry_block, entry_range
 from hogwild_agents.errors import CacheFullError, ClosedError, ContextLengthError, FeedError
-from hogwild_agents.seat import Commit, Fork, Forked, Move, Request, TickFeed, TickResult, View
+from hogwild_agents.seat import Commit, Fork, Forked, Move, Request, TickFeed, TickResult
 
 __all__ = ["Part", "close", "fit", "live"]
 
@@ -40,10 +40,10 @@ class Part:
     """
 
     request: Request
-    feeds: tuple[Feed, ...] = ()
+    feeds: list[Feed] = field(default_factory=list)
     size: int = 0
-    samplers: tuple[Sampler | None, ...] = ()
-    scored: tuple[Sequence[int], ...] = ()
+    samplers: list[Sampler | None] = field(default_factory=list)
+    scored: list[Sequence[int]] = field(default_factory=list)
     completes: bool = True
     error: Exception | None = None
     committed: bool = False
@@ -59,7 +59,7 @@ class Part:
 
     def commit(self, tick: int) -> Commit | None:
         """Return what changed in the cache, if anything did."""
-        feeds = self.feeds if self.committed else ()
+        feeds = tuple(self.feeds) if self.committed else ()
         if not (feeds or self.moves or self.forks):
             return None
         return Commit(
@@ -109,7 +109,7 @@ def fit(parts: Sequence[Part], engine: Engine) -> None:
 def _part(request: Request, engine: Engine, chunk: int | None) -> Part:
     part = Part(request)
     try:
-        views = [_resolve(feed.view) for feed in request.feeds]
+        views = [tuple(feed.view() if callable(feed.view) else feed.view) for feed in request.feeds]
         _cut(part, views, chunk)
         if request.ticks == 0:
             _check_whole(part, views, engine)
@@ -134,7 +134,7 @@ def _check_whole(part: Part, views: Sequence[tuple[ViewEntry, ...]], engine: Eng
 def _are_sound(parts: Sequence[Part], engine: Engine) -> bool:
     """Check all feeds of the tick in one go."""
     try:
-        engine.check(*(feed for part in live(parts) for feed in part.feeds))
+        engine.check(*[feed for part in live(parts) for feed in part.feeds])
     except Exception:
         return False
     return True
@@ -186,25 +186,17 @@ def _cut(part: Part, views: Sequence[tuple[ViewEntry, ...]], chunk: int | None) 
     ticks = [max(1, -(-len(feed.tokens) // chunk)) for feed in request.feeds]
     longest = max(ticks, default=1)
     part.completes = request.ticks == longest - 1
-    chosen = []
     for feed, view, count in zip(request.feeds, views, ticks, strict=True):
         number = request.ticks - (longest - count)
-        if number >= 0:
-            tokens = feed.tokens[number * chunk :][:chunk] if count > 1 else feed.tokens
-            chosen.append((Feed(feed.block, view, tokens), feed))
-            part.size += len(tokens)
-    part.feeds = tuple([feed for feed, _ in chosen])
-    if part.completes:
-        part.samplers = tuple([whole.sampler for _, whole in chosen])
-        part.scored = tuple([whole.scored for _, whole in chosen])
-    else:
-        part.samplers, part.scored = (None,) * len(chosen), ((),) * len(chosen)
-    part.sampled = [None] * len(chosen)
-    part.scores = [()] * len(chosen)
-
-
-def _resolve(view: View) -> tuple[ViewEntry, ...]:
-    return tuple(view() if callable(view) else view)
+        if number < 0:
+            continue
+        tokens = feed.tokens[number * chunk :][:chunk] if count > 1 else feed.tokens
+        part.feeds.append(Feed(feed.block, view, tokens))
+        part.samplers.append(feed.sampler if part.completes else None)
+        part.scored.append(feed.scored if part.completes else ())
+        part.sampled.append(None)
+        part.scores.append(())
+        part.size += len(tokens)
 
 
 def _fit_blocks(parts: Sequence[Part]) -> None:

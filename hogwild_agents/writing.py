@@ -35,8 +35,10 @@ class Writing:
     @property
     def pending(self) -> bool:
         """Whether there is something to feed."""
-        if self._draft.pending or not self.inbox:
-            return self._draft.pending
+        if self._draft.pending:
+            return True
+        if not self.inbox:
+            return False
         ends = self._draft.begun and any(isinstance(item, EndStep) for item in self.inbox)
         return ends or any(isinstance(item, Say) for item in self.inbox)
 

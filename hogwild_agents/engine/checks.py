@@ -54,14 +54,14 @@ def check_feeds(feeds: Sequence[Feed], cache: Cache, context: Context, vocabular
     for feed, view in zip(feeds, views, strict=True):
         _check_tokens(feed, vocabulary)
         cache.require(feed.block)
-        for entry in view:
-            if id(entry) in lengths:
+        for entry, key in zip(view, map(id, view), strict=True):
+            if key in lengths:
                 continue
-            block = cache.blocks.get(id(entry))
+            block = cache.blocks.get(key)
             if block is not None:  # a whole block that lives here, nearly always
-                lengths[id(entry)] = len(block) + fresh.get(id(block), 0)
+                lengths[key] = len(block) + fresh.get(key, 0)
             else:
-                lengths[id(entry)] = _checked_length(entry, cache, fresh)
+                lengths[key] = _checked_length(entry, cache, fresh)
                 sliced |= isinstance(entry, BlockSlice)
         _check_end(feed.block, view, sliced)
     for feed, view in zip(feeds, views, strict=True):
