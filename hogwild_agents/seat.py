@@ -182,7 +182,7 @@ class Request:
         self.written = 0
         self.live = True
         self.outcome: TickResult | Exception | None = None
-        self.finished = loop.event()
+        self.finished = loop.signal()
 
     def finish(self, outcome: TickResult | Exception) -> None:
         """Hand over the outcome and wake the submitter, if there is one still."""

@@ -14,11 +14,11 @@ from functools import partial
 from typing import Any, Protocol
 
 
-class Event(Protocol):
-    """What lets tasks wait, as anyio's does."""
+class Signal(Protocol):
+    """What one task waits for, and another one sets once."""
 
     def set(self) -> None:
-        """Let go on all who wait."""
+        """Let the task go on."""
 
     async def wait(self) -> object:
         """Wait until it is set."""
@@ -34,13 +34,27 @@ class EventLoop:
             loop has it: trio and uvloop do not.
         now: returns its time.
         turn: lets all others run who are about to, and lets a cancelled task find out.
-        event: makes an event.
+        signal: makes what one task can wait for.
     """
 
     ready: Sized | None
     now: Callable[[], float]
     turn: Callable[[], Awaitable[None]]
-    event: Callable[[], Event]
+    signal: Callable[[], Signal]
+
+
+class _Future:
+    """A signal for asyncio; its events let several tasks wait, and take twice as long."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._future: asyncio.Future[None] = loop.create_future()
+
+    def set(self) -> None:
+        if not self._future.done():  # it is if the task that waits was cancelled
+            self._future.set_result(None)
+
+    async def wait(self) -> None:
+        await self._future
 
 
 def running_loop() -> EventLoop:
@@ -52,4 +66,4 @@ def running_loop() -> EventLoop:
     ready = getattr(loop, "_ready", None)
     if not isinstance(ready, Sized):
         ready = None
-    return EventLoop(ready, loop.time, partial(asyncio.sleep, 0), asyncio.Event)
+    return EventLoop(ready, loop.time, partial(asyncio.sleep, 0), partial(_Future, loop))
