@@ -25,6 +25,7 @@ from hogwild_agents.rope_scaling import RopeScaling, parse_rope_scaling
 from hogwild_agents.shards import split_options
 from hogwild_agents.spelling import Control, Speller, check_tokenizer, control_tokens
 from hogwild_agents.text import (
+    KnownTokens,
     TextStream,
     anchor,
     banned_while_reasoning,
@@ -87,7 +88,11 @@ class LanguageModel:
         Args:
             continuing: the ids stand behind other text.
         """
-        return TextStream(self.tokenizer, self._anchor if continuing else ())
+        return TextStream(self.tokenizer, self._anchor if continuing else (), self._known_tokens)
+
+    @cached_property
+    def _known_tokens(self) -> KnownTokens:
+        return KnownTokens()
 
     @cached_property
     def _anchor(self) -> list[int]:

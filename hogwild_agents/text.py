@@ -102,6 +102,19 @@ def is_open(data: bytes) -> bool:
         return False
 
 
+class KnownTokens:
+    """What text streams have found out about single tokens of one tokenizer.
+
+    Attributes:
+        plain: ids that are no byte tokens.
+        texts: of ids that stand alone.
+    """
+
+    def __init__(self) -> None:
+        self.plain: set[int] = set()
+        self.texts: dict[int, str] = {}
+
+
 class TextStream:
     """The text of a growing run of tokens, piece by piece.
 
@@ -114,19 +127,24 @@ class TextStream:
     Args:
         tokenizer: the model's.
         before: ids that stand before, of whose text nothing is given.
+        known: what streams of this tokenizer share; None to share nothing.
     """
 
-    def __init__(self, tokenizer: Tokenizer, before: Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        before: Sequence[int] = (),
+        known: KnownTokens | None = None,
+    ) -> None:
         self._tokenizer = tokenizer
         self._decode = _decoder(tokenizer)
+        self._known = known or KnownTokens()
         self._context = [list(before)] if before else []  # given out: decodes without an open end
         self._before = list(before)  # the ids of the context in one list
         self._base = self._decode(self._before)  # the text of the context alone
         self._held: list[int] = []  # the text of context + held ends in U+FFFD
         self._held_text = self._base  # the text of context + held
         self._given = len(self._base)  # how much of that is given out
-        self._plain: set[int] = set()  # ids that were found to be no byte tokens
-        self._texts: dict[int, str] = {}  # of single ids that were the context
         self._run: list[int] = []  # byte tokens of a character that is not complete
         self._bytes = b""  # what they stand for
 
@@ -144,13 +162,13 @@ class TextStream:
         return self._end_run() + self._release()
 
     def _push(self, token: int) -> str:
-        if token not in self._plain:
+        if token not in self._known.plain:
             spelling = self._tokenizer.convert_ids_to_tokens(token)
             if spelling is None:
                 return ""  # an id beyond the vocabulary has no text
             if _BYTE.fullmatch(spelling) and (byte := byte_of(self._tokenizer, token)):
                 return self._release() + self._push_byte(token, byte)
-            self._plain.add(token)
+            self._known.plain.add(token)
         return self._end_run() + self._push_text(token) if self._run else self._push_text(token)
 
     def _push_byte(self, token: int, byte: bytes) -> str:
@@ -220,9 +238,10 @@ class TextStream:
         """Return the text of a context alone; nearly always it is a token that was one before."""
         if len(context) != 1:
             return self._decode(context)
-        text = self._texts.get(context[0])
+        texts = self._known.texts
+        text = texts.get(context[0])
         if text is None:
-            text = self._texts[context[0]] = self._decode(context)
+            text = texts[context[0]] = self._decode(context)
         return text
 
     def _behind(self, ids: list[int]) -> str:
