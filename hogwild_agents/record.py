@@ -43,6 +43,11 @@ class Record:
         self.told = Bell()
         self.steps: list[Step] = []
 
+    @property
+    def kept(self) -> bool:
+        """Whether a transcript is written, so that :meth:`commit` does anything."""
+        return self._transcript is not None
+
     def begin(self, team: Team, problem: str) -> None:
         """Write the transcript's header.
 

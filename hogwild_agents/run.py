@@ -269,7 +269,7 @@ class Run:
             await self._prefill([TickFeed(block=block, tokens=tokens, view=[block])])
 
         block = await self._share.borrow(tokens, name, prefill)
-        if not fed and tokens:
+        if not fed and tokens and self._record.kept:
             assert self.coordinator is not None, "the block is from it"
             tick = self.coordinator.statistics().ticks
             feed = Feed(block, [block], tokens)
