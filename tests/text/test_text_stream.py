@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from transformers import PreTrainedTokenizerBase
 
-from hogwild_agents.text import TextStream, Tokenizer, decode
+from hogwild_agents.text import KnownTokens, TextStream, Tokenizer, decode
 from tests.text.kinds import (
     ANY_TEXT,
     KINDS,
@@ -148,6 +148,18 @@ def test_pieces_do_not_depend_on_how_ids_are_pushed(kind: str, data: st.DataObje
     one, many = TextStream(tokenizer), TextStream(tokenizer)
     assert "".join(one.push(token) for token in ids) == many.push(ids)
     assert one.flush() == many.flush()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=40)
+@given(data=st.data())
+def test_what_streams_know_of_tokens_can_be_shared(kind: str, data: st.DataObject) -> None:
+    tokenizer = tokenizer_of(kind)
+    known = KnownTokens()
+    for _ in range(3):
+        ids = data.draw(st.lists(st.sampled_from(ids_of(tokenizer)), max_size=12))
+        sharing, alone = TextStream(tokenizer, (), known), TextStream(tokenizer)
+        assert sharing.push(ids) + sharing.flush() == alone.push(ids) + alone.flush()
 
 
 @pytest.mark.parametrize("kind", ANY_TEXT)
