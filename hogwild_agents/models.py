@@ -31,6 +31,7 @@ from hogwild_agents.text import (
     banned_while_reasoning,
     decode,
     decode_continuation,
+    sharing_stream,
     token_texts,
 )
 from hogwild_agents.weights import check_options, read_weights
@@ -88,7 +89,8 @@ class LanguageModel:
         Args:
             continuing: the ids stand behind other text.
         """
-        return TextStream(self.tokenizer, self._anchor if continuing else (), self._known_tokens)
+        before = self._anchor if continuing else ()
+        return sharing_stream(self.tokenizer, before, self._known_tokens)
 
     @cached_property
     def _known_tokens(self) -> KnownTokens:

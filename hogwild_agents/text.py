@@ -127,18 +127,12 @@ class TextStream:
     Args:
         tokenizer: the model's.
         before: ids that stand before, of whose text nothing is given.
-        known: what streams of this tokenizer share; None to share nothing.
     """
 
-    def __init__(
-        self,
-        tokenizer: Tokenizer,
-        before: Sequence[int] = (),
-        known: KnownTokens | None = None,
-    ) -> None:
+    def __init__(self, tokenizer: Tokenizer, before: Sequence[int] = ()) -> None:
         self._tokenizer = tokenizer
         self._decode = _decoder(tokenizer)
-        self._known = known or KnownTokens()
+        self._known = KnownTokens()
         self._context = [list(before)] if before else []  # given out: decodes without an open end
         self._before = list(before)  # the ids of the context in one list
         self._base = self._decode(self._before)  # the text of the context alone
@@ -247,6 +241,13 @@ class TextStream:
     def _behind(self, ids: list[int]) -> str:
         """Return the text of the context and some ids."""
         return self._decode(self._before + ids)
+
+
+def sharing_stream(tokenizer: Tokenizer, before: Sequence[int], known: KnownTokens) -> TextStream:
+    """Return a text stream that shares what it knows of tokens with others of its tokenizer."""
+    stream = TextStream(tokenizer, before)
+    stream._known = known
+    return stream
 
 
 def _is_whole(data: bytes) -> bool:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from transformers import PreTrainedTokenizerBase
 
-from hogwild_agents.text import KnownTokens, TextStream, Tokenizer, decode
+from hogwild_agents.text import KnownTokens, TextStream, Tokenizer, decode, sharing_stream
 from tests.text.kinds import (
     ANY_TEXT,
     KINDS,
@@ -158,7 +158,7 @@ def test_what_streams_know_of_tokens_can_be_shared(kind: str, data: st.DataObjec
     known = KnownTokens()
     for _ in range(3):
         ids = data.draw(st.lists(st.sampled_from(ids_of(tokenizer)), max_size=12))
-        sharing, alone = TextStream(tokenizer, (), known), TextStream(tokenizer)
+        sharing, alone = sharing_stream(tokenizer, (), known), TextStream(tokenizer)
         assert sharing.push(ids) + sharing.flush() == alone.push(ids) + alone.flush()
 
 
