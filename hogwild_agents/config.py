@@ -71,7 +71,7 @@ class RunConfig(BaseModel):
         revision: of a hub id.
         device: such as ``cpu`` or ``cuda:1``; ``auto`` takes a GPU if there is one.
         dtype: such as ``float32`` or ``bfloat16``; ``auto`` takes the checkpoint's.
-        threads: how many compute on the CPU; None for torch's own number.
+        threads: how many compute on the CPU; None for torch's own number, or 1 for a tiny model.
         cache_tokens: how many tokens the cache may hold; None for no bound.
         max_context: the longest view in tokens; None for what the model was made for.
         rope_scaling: such as ``yarn:4``, or a table of rope parameters, for longer contexts.

@@ -37,6 +37,8 @@ __all__ = [
     "loaded",
 ]
 
+TINY = 4_000_000
+"""A model of fewer weights is computed by one thread, unless somebody says how many."""
 STAGES = {
     "config": "config",
     "tokenizer": "tokenizer",
@@ -76,10 +78,19 @@ def loaded(config: RunConfig, *, quiet: bool) -> Iterator[LanguageModel]:
 
             stack.enter_context(limited(config.threads))
             model = stack.enter_context(_load(config, progress))
+            if config.threads is None and _is_tiny(model):
+                stack.enter_context(limited(1))
         gc.freeze()  # what was imported and loaded stays: no need to look through it again
         stack.callback(gc.unfreeze)
         with engine_warnings():
             yield model
+
+
+def _is_tiny(model: LanguageModel) -> bool:
+    """Whether threads wait for each other longer than they compute: one alone is faster then."""
+    engine = model.engine
+    count = sum(weight.numel() for weight in engine.model.parameters())
+    return engine.device.type == "cpu" and count < TINY and not processes.are_several()
 
 
 @contextmanager

@@ -85,7 +85,7 @@ def experiment(
         out: the folder of all that is written; None for one that is named after the plan.
         form: ``table``, ``markdown``, ``csv`` or ``json``: how the tables are shown.
         report_only: run nothing.
-        threads: how many compute on the CPU; None for torch's own number.
+        threads: how many compute on the CPU; None for torch's own number, or 1 for a tiny model.
 
     Returns:
         the exit code.

@@ -114,7 +114,10 @@ Dtype = Annotated[
 Threads = Annotated[
     int | None,
     _option(
-        MODEL, "How many threads compute on the CPU. Default: torch's own number.", "N", "--threads"
+        MODEL,
+        "How many threads compute on the CPU. Default: torch's own number, 1 for a tiny model.",
+        "N",
+        "--threads",
     ),
 ]
 CacheTokens = Annotated[int | None, _option(MODEL, "The most that the cache may hold.", "TOKENS")]

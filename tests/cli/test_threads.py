@@ -17,7 +17,7 @@ import pytest
 import torch
 
 import hogwild_agents
-from hogwild_agents.cli import processes
+from hogwild_agents.cli import build, processes
 from hogwild_agents.cli.app import call
 from hogwild_agents.cli.build import loaded
 from hogwild_agents.config import RunConfig
@@ -102,6 +102,24 @@ def test_a_command_computes_with_as_many_threads_as_it_is_told(
     assert call([*command.split(), *given]) in (0, 1)
     assert found == {3}
     assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize("tiny", [True, False])
+def test_one_thread_computes_for_a_tiny_model_unless_told_otherwise(
+    tiny: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not tiny:
+        monkeypatch.setattr(build, "TINY", 1000)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        with loaded(RunConfig(), quiet=True):
+            assert torch.get_num_threads() == (1 if tiny else 3)
+        with loaded(RunConfig(threads=2), quiet=True):
+            assert torch.get_num_threads() == 2
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_the_other_processes_of_a_model_are_told_too(monkeypatch: pytest.MonkeyPatch) -> None:
