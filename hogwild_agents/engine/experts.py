@@ -133,7 +133,8 @@ class _Experts:
     def _takes(self, states: Tensor, rows: int) -> bool:
         weights = _weights(self._module)[0]
         few = self._copies[0] or weights.dtype != torch.float32 or rows <= MOST_ROWS * len(weights)
-        return bool(few) and compiled.takes(states) and states.dtype == weights.dtype
+        fits = states.dim() == 2 and states.dtype == weights.dtype
+        return bool(few) and fits and compiled.takes(states)
 
     def _multiply(
         self, weights: Tensor, copy: Rounded | None, states: Tensor, ends: Tensor

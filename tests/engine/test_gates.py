@@ -188,7 +188,7 @@ def test_odd_sizes_and_what_somebody_has_wrapped_are_left_alone() -> None:
     wrapped, inside = mlp("llama", 64), mlp("llama", 64)
     vars(wrapped)["forward"] = torch.relu
     vars(inside.up_proj)["forward"] = torch.relu
-    assert not find_gates(nn.ModuleList([mlp("llama", 40), wrapped, inside]))
+    assert not find_gates(nn.ModuleList([mlp("llama", 36), wrapped, inside]))
 
 
 def test_parts_that_are_replaced_meanwhile_are_the_ones_that_count() -> None:
