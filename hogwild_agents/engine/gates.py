@@ -1,9 +1,9 @@
 """Gates: gated MLPs on the CPU whose gates the engine's own compiled function computes.
 
 Nearly all models have ``down(activation(gate(x)) * up(x))``, where torch runs two operators between
-the products, and takes its time for the activation of 16-bit numbers.
-Which modules are such is not read from their code: their products are replaced for a moment by
-given numbers, and what comes out tells what lies between them.
+the products, and takes its time for the activation of 16-bit numbers. Which modules are such is not
+read from their code: their products are replaced for a moment by given numbers, and what comes out
+tells what lies between them.
 """
 
 from __future__ import annotations

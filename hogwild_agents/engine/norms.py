@@ -1,8 +1,8 @@
 """Norms: RMS norms on the CPU that compute by the engine's own compiled one.
 
-For one of them torch runs up to eight operators over few numbers, and each costs more than what it
-computes: in a tick of a small model they take as long as a fifth of the weights. Which form of the
-norm a model has is not read from its code: it is tried out which one gives what the module gives.
+For one of them torch runs up to eight operators over few numbers, each of which costs more than
+what it computes. Which form of the norm a model has is not read from its code: it is tried out
+which one gives what the module gives.
 """
 
 from __future__ import annotations

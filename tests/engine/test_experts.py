@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 from unittest.mock import patch
 
@@ -19,6 +18,7 @@ from transformers.models.qwen3_moe.modeling_qwen3_moe import Qwen3MoeExperts
 
 from hogwild_agents.engine import Engine, Feed, compiled, products
 from hogwild_agents.engine.experts import Experts, find_experts
+from tests.engine.replacing import replacing
 
 pytestmark = pytest.mark.skipif(not compiled.works(), reason="nothing can be compiled here")
 
@@ -41,20 +41,16 @@ def experts_of(count: int, hidden: int, inner: int, dtype: torch.dtype) -> Any:
     return module.to(dtype).eval()
 
 
-@contextmanager
-def replaced(module: nn.Module, threads: int = 1, *, int8: bool = False) -> Iterator[None]:
+def replaced(
+    module: nn.Module, threads: int = 1, *, int8: bool = False
+) -> AbstractContextManager[None]:
     """Let a module's experts be multiplied by the compiled products, however few weights."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    with patch.object(products, "_WHOLE", 1):
-        found = Experts(find_experts(module, True), int8=int8)
-    assert found.count
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        found.undo()
-        torch.set_num_threads(before)
+
+    def find() -> Experts:
+        with patch.object(products, "_WHOLE", 1):
+            return Experts(find_experts(module, True), int8=int8)
+
+    return replacing(find, threads)
 
 
 def drawn(count: int, many: int, rows: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
@@ -21,6 +20,7 @@ from hogwild_agents.engine import compiled
 from hogwild_agents.engine.gates import find_gates
 from hogwild_agents.engine.products import Products, find_layers
 from hogwild_agents.engine.replaced import Replaced
+from tests.engine.replacing import replacing
 
 pytestmark = pytest.mark.skipif(not compiled.works(), reason="nothing can be compiled here")
 
@@ -37,19 +37,9 @@ def mlp(kind: str, width: int) -> Any:
     return made(config(hidden_size=32, intermediate_size=width, **options))
 
 
-@contextmanager
-def replaced(module: nn.Module, threads: int = 1) -> Iterator[None]:
-    """Let a module's gates be the compiled ones, with so many threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    found = Replaced(find_gates(module))
-    assert found.count
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        found.undo()
-        torch.set_num_threads(before)
+def replaced(module: nn.Module, threads: int = 1) -> AbstractContextManager[None]:
+    """Let a module's gates be the compiled ones."""
+    return replacing(lambda: Replaced(find_gates(module)), threads)
 
 
 def silu(states: Tensor) -> Tensor:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
@@ -19,6 +18,7 @@ from hogwild_agents.engine import Engine, Feed, compiled
 from hogwild_agents.engine.norms import find_norms
 from hogwild_agents.engine.replaced import Replaced
 from tests.engine.families import EVERY, VOCAB
+from tests.engine.replacing import replacing
 
 pytestmark = pytest.mark.skipif(not compiled.works(), reason="nothing can be compiled here")
 
@@ -40,19 +40,9 @@ def norm_of(form: str, count: int, dtype: torch.dtype, eps: float = 1e-5) -> nn.
     return module.to(dtype)
 
 
-@contextmanager
-def replaced(module: nn.Module, threads: int = 1) -> Iterator[None]:
-    """Let a module's norms be the compiled ones, with so many threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    found = Replaced(find_norms(module))
-    assert found.count
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        found.undo()
-        torch.set_num_threads(before)
+def replaced(module: nn.Module, threads: int = 1) -> AbstractContextManager[None]:
+    """Let a module's norms be the compiled ones."""
+    return replacing(lambda: Replaced(find_norms(module)), threads)
 
 
 @settings(max_examples=80, deadline=None)
