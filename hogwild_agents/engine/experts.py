@@ -18,7 +18,7 @@ from hogwild_agents.engine.compiled_layers import uncompiled
 from hogwild_agents.engine.products import MOST_ROWS, Rounded, are_wanted, fit, rounded
 from hogwild_agents.engine.replaced import Replaced
 
-_FLAGS = {"has_gate": True, "has_bias": False, "is_transposed": False, "_is_expert_parallel": False}
+_FLAGS = {"has_gate": True, "has_bias": False, "is_transposed": False}
 """What transformers says of experts that it can compute in several ways, and of most of them."""
 _BOUNDS = {torch.float32: 1e-4}
 """By how much results may differ from the model's own, relative to their norm; 2e-2 for others."""
@@ -114,7 +114,8 @@ class _Experts:
 
         Args:
             hidden_states: [T, ins].
-            top_k_index: [T, k] which experts each token has chosen.
+            top_k_index: [T, k] which experts each token has chosen; the number after the last one
+                stands for any that another process has.
             top_k_weights: [T, k] what their results are multiplied by.
         """
         module, many = self._module, top_k_index.shape[1]
@@ -150,7 +151,7 @@ class _Experts:
         (experts, outs, count), rows = weights.shape, len(states)
         numbers, scales = copy or (weights, 0)
         states = states.contiguous()
-        result = states.new_empty(rows, outs)
+        result = states.new_empty(rows, outs).zero_()  # as it stays for other processes' experts
         block = self._block_for(outs, torch.get_num_threads())
         job = (numbers, scales, ends, states, result, outs, count, rows, block, experts)
         function = compiled.group_products(numbers.dtype, states.dtype).address

@@ -133,6 +133,16 @@ def test_what_a_token_comes_to_does_not_depend_on_the_others() -> None:
             assert torch.equal(module(states[:rows], chosen[:rows], shares[:rows]), alone[:rows])
 
 
+def test_experts_that_another_process_has_give_nothing() -> None:
+    torch.manual_seed(0)
+    module, states = experts_of(3, 64, 32, torch.float32), torch.randn(2, 64)
+    chosen, shares = torch.tensor([[1, 3], [3, 3]]), torch.tensor([[0.5, 0.0], [0.0, 0.0]])
+    with replaced(module):
+        found = module(states, chosen, shares)
+        alone = module(states[:1], chosen[:1, :1], shares[:1, :1])
+    assert torch.equal(found, torch.cat([alone, torch.zeros(1, 64)]))
+
+
 def test_a_gate_of_the_models_own_is_the_one_that_counts() -> None:
     class Bent(Own):  # type: ignore[misc]
         def _apply_gate(self, states: Tensor) -> Tensor:
@@ -172,16 +182,13 @@ def test_many_rows_of_float32_are_left_to_torch() -> None:
 
 
 def test_other_layouts_and_what_somebody_has_wrapped_are_left_alone() -> None:
-    wrapped, sharded, odd, normed = (
-        experts_of(4, hidden, 32, torch.bfloat16) for hidden in (64, 64, 36, 64)
-    )
+    wrapped, odd, normed = (experts_of(4, hidden, 32, torch.bfloat16) for hidden in (64, 36, 64))
     vars(wrapped)["forward"] = torch.relu
-    sharded._is_expert_parallel = True
     normed.has_post_expert_norm = True
     turned = Turned(
         GptOssConfig(num_local_experts=4, hidden_size=64, intermediate_size=64)
     ).bfloat16()
-    parts = nn.ModuleList([wrapped, sharded, odd, normed, turned])
+    parts = nn.ModuleList([wrapped, odd, normed, turned])
     assert not find_experts(parts, True)
     plain = nn.ModuleList([experts_of(4, 64, 32, torch.bfloat16)])
     assert find_experts(plain, True)
