@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from transformers.models.nanochat.modeling_nanochat import NanoChatRMSNorm
 from transformers.models.olmo2.modeling_olmo2 import Olmo2RMSNorm
 
-from hogwild_agents.engine import Engine, Feed, compiled
+from hogwild_agents.engine import Engine, Feed, compiled, compiled_layers
 from hogwild_agents.engine.norms import find_norms
 from hogwild_agents.engine.replaced import Replaced
 from tests.engine.families import EVERY, VOCAB
@@ -189,7 +190,13 @@ def test_a_model_gives_its_logits_and_comes_back_untouched(family: str, dtype: t
 
 
 def test_norms_and_gates_are_torchs_where_layers_are_compiled_or_kernels_left_out() -> None:
+    with Engine(EVERY["llama"].build()) as engine:
+        assert {"norms", "gates"} <= {*engine.kernels}
     with Engine(EVERY["llama"].build(), kernels=False) as engine:
         assert engine.kernels == ()
-    with Engine(EVERY["llama"].build()) as engine:
-        assert {"norms", "gates"} < {*engine.kernels}
+    with (
+        patch.object(compiled_layers, "BACKEND", "eager"),
+        Engine(EVERY["llama"].build(), compile_layers=True) as engine,
+    ):
+        assert engine.compiled_layers
+        assert not {"norms", "gates"} & {*engine.kernels}
