@@ -24,7 +24,7 @@ MAY_COMPILE = {
     library: tuple(f"{ENGINE}.{name}" for name in names.split())
     for library, names in (
         ("triton", "gpu_attention gpu_tick"),
-        ("numba", "compiled vectors cpu_attention cpu_tiles cpu_products"),
+        ("numba", "compiled vectors cpu_attention cpu_tiles cpu_products cpu_norms cpu_gates"),
         ("llvmlite", "vectors cpu_attention cpu_tiles cpu_products"),
     )
 }
