@@ -19,6 +19,7 @@ __all__ = ["INTERRUPTED", "SENTENCE", "ends_at_once"]
 INTERRUPTED = 130
 """The exit code after Ctrl-C, as shells have it."""
 SENTENCE = "hogwild: interrupted before there was anything to keep."
+_SHOW_CURSOR = b"\x1b[?25h"
 
 
 @contextmanager
@@ -43,6 +44,8 @@ def ends_at_once(tidy: Callable[[], object] | None = None) -> Iterator[None]:
         with suppress(Exception):
             sys.stdout.flush()
         with suppress(OSError):
+            if tidy is not None and os.isatty(2):  # for what is still in a buffer is lost
+                os.write(2, _SHOW_CURSOR)
             os.write(2, f"{SENTENCE}\n".encode())
         os._exit(INTERRUPTED)
 

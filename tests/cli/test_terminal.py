@@ -147,6 +147,19 @@ def test_ctrl_c_ends_an_import_that_takes_no_notice(
     assert terminal.is_given_back
 
 
+def test_ctrl_c_in_the_midst_of_a_line_gives_the_cursor_back(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text(
+        "import os, signal, sys, time\n"
+        "with sys.stdout._FileProxy__console:  # rich's, that now keeps what is written\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    time.sleep(600)\n"
+    )
+    with Terminal("run", PROBLEM.text, cwd=tmp_path) as terminal:
+        assert terminal.finish() == 130
+    assert terminal.text.endswith("hogwild: interrupted before there was anything to keep.\n")
+    assert terminal.is_given_back
+
+
 def test_terminal_may_change_its_size(tmp_path: Path) -> None:
     with Terminal(*ENDLESS, cwd=tmp_path, width=140, height=40) as terminal:
         terminal.read_until(THINKING)
