@@ -20,7 +20,7 @@ from hogwild_agents.engine import threads
 
 KERNELS = (
     "vectors.py", "cpu_attention.py", "cpu_tiles.py", "cpu_products.py", "cpu_norms.py",
-    "cpu_gates.py",
+    "cpu_gates.py", "cpu_elementwise.py",
 )  # fmt: skip
 """The modules that numba compiles."""
 
@@ -82,6 +82,14 @@ def gates(states: torch.dtype) -> Any:
     from hogwild_agents.engine import cpu_gates
 
     return _compiled(cpu_gates.gates(_types()[states], _sources()))
+
+
+@cache
+def elementwise(numbers: torch.dtype) -> Any:
+    """Return the runs of small operators over numbers of a dtype, likewise."""
+    from hogwild_agents.engine import cpu_elementwise
+
+    return _compiled(cpu_elementwise.elementwise(_types()[numbers], _sources()))
 
 
 def _types() -> dict[torch.dtype, Any]:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,9 +20,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from hogwild_agents.engine import threads
-
-Call: TypeAlias = tuple[Callable[..., object], tuple[Any, ...], dict[str, Any]]
-"""A function, and what it is called with."""
+from hogwild_agents.engine.elementwise import Call, joined
 
 _LINE = 64
 """Results begin at multiples of so many bytes, as torch's own memory does."""
@@ -109,11 +107,13 @@ class Tape:
             result = work()
         memory = _Memory(recorder.steps, result, lasting, recorder.room, arena or Arena())
         self.bytes = memory.bytes
-        self._calls = [
-            call
-            for number, step in enumerate(recorder.steps)
-            for call in _calls(number, step, memory)
-        ]
+        self._calls = joined(
+            [
+                call
+                for number, step in enumerate(recorder.steps)
+                for call in _calls(number, step, memory)
+            ]
+        )
         self.result: Tensor = memory.placed(result)
 
     def replay(self) -> None:
@@ -341,7 +341,7 @@ def _calls(number: int, step: _Step, memory: _Memory) -> Iterator[Call]:
         return
     (result, *others) = memory.placed(fresh)
     if name in _COPIES:
-        yield result.copy_, placed[0][:1], {}
+        yield Tensor.copy_, (result, placed[0][0]), {}
     elif not others and len(step.results) == 1 and (into := _into(function)) is not None:
         yield into, placed[0], {**placed[1], "out": result}
     else:

@@ -24,7 +24,11 @@ MAY_COMPILE = {
     library: tuple(f"{ENGINE}.{name}" for name in names.split())
     for library, names in (
         ("triton", "gpu_attention gpu_tick"),
-        ("numba", "compiled vectors cpu_attention cpu_tiles cpu_products cpu_norms cpu_gates"),
+        (
+            "numba",
+            "compiled vectors cpu_attention cpu_tiles cpu_products cpu_norms cpu_gates "
+            "cpu_elementwise",
+        ),
         ("llvmlite", "vectors cpu_attention cpu_tiles cpu_products"),
     )
 }
