@@ -45,11 +45,11 @@ from hogwild_agents.engine.vectors import (
     total,
 )
 
-_OUTS = (0, 4, 4, 4, 4, 4, 4, 2, 2) if WIDTH == 16 else (0, 4, 4, 3, 2, 2)
+_OUTS = (0, *[4] * 6, *[2] * 6) if WIDTH == 16 else (0, 4, 4, 3, 2, 2)
 """Of how many outputs at a time, for so many rows: the sums fill the processor's registers."""
 _ROWS = len(_OUTS) - 1
 """At most so many rows at a time."""
-_BATCH = 4 * _ROWS
+_BATCH = 36 if WIDTH == 16 else 20
 """Rows that a thread lays out for itself before it multiplies them."""
 _LINE = 64
 """Bytes of a line of the processor's caches."""
@@ -294,9 +294,8 @@ def _multiply_block(weights, count, outs, laid, factors, rows, sums):
     """Multiply a block of outputs' weights with the rows of a batch: sums [rows, _SUMS]."""
     for at in range(0, rows * _SUMS, WIDTH):
         store(sums, at, spread(float32(0)))
-    parts = -(-rows // _ROWS)
-    for part in range(parts):
-        low, high = rows * part // parts, rows * (part + 1) // parts
+    for low in range(0, rows, _ROWS):  # as many as can be, while the weights come from memory
+        high = min(rows, low + _ROWS)
         to = shifted(sums, low * _SUMS)
         for start in range(0, count, _CHUNK):
             size, number = min(_CHUNK, count - start), start // _CHUNK * rows + low
