@@ -242,7 +242,7 @@ def _check_room(
     """
     import torch
 
-    own = getattr(config.get_text_config(decoder=True), "dtype", None) if dtype == "auto" else dtype
+    own = getattr(language_class(config)[1], "dtype", None) if dtype == "auto" else dtype
     on_cpu = device.type == "cpu"
     check_room(
         checkpoint.where,

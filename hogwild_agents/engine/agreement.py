@@ -13,10 +13,20 @@ _MOST = 0.01
 """Of the numbers in half precision so many may be rounded the other way."""
 
 
-def agree(one: Callable[..., Tensor], other: Callable[..., Tensor], *states: Tensor) -> bool:
+def agree(
+    one: Callable[..., Tensor],
+    other: Callable[..., Tensor],
+    *states: Tensor,
+    most: float = _MOST,
+) -> bool:
     """Return whether two functions give the same for some states, but for how sums are rounded.
 
     What raises agrees with nothing.
+
+    Args:
+        one, other: the functions.
+        states: what both are given.
+        most: how many of the numbers in half precision may be rounded the other way, as a share.
     """
     try:
         with torch.no_grad():
@@ -28,4 +38,4 @@ def agree(one: Callable[..., Tensor], other: Callable[..., Tensor], *states: Ten
     step = _EXACT.get(left.dtype, torch.finfo(left.dtype).eps)
     close = torch.isclose(left, right, rtol=step, atol=step * float(right.abs().mean()))
     same = (left == right).float().mean()
-    return bool(close.all()) and (left.dtype in _EXACT or float(same) > 1 - _MOST)
+    return bool(close.all()) and (left.dtype in _EXACT or float(same) >= 1 - most)

@@ -281,7 +281,9 @@ def causal_attention(
     else:
         if mask is None:
             later = torch.ones(count, count, dtype=torch.bool, device=queries.device).triu(1)
-            mask = torch.zeros(count, count, device=queries.device).masked_fill(later, -torch.inf)
+            mask = torch.zeros(
+                count, count, dtype=torch.float32, device=queries.device
+            ).masked_fill(later, -torch.inf)
         scores = torch.matmul(queries, keys.transpose(1, 2)).float() * scale
         out, lse = _softmax(_bent(scores, softcap), values, mask)
     return fold(out, kv_heads), fold(lse[..., None], kv_heads)[..., 0]

@@ -34,7 +34,8 @@ class KernelWarning(UserWarning):
 
 def takes(states: torch.Tensor) -> bool:
     """Whether compiled functions compute with a tensor."""
-    return type(states) is torch.Tensor and states.is_cpu and states.dtype in DTYPES
+    plain = type(states) is torch.Tensor and states.is_cpu and not states.is_neg()
+    return plain and states.dtype in DTYPES
 
 
 def works() -> bool:

@@ -62,7 +62,7 @@ class CpuTick:
         outs, lses = self._room(shape.kv_heads * room * group, padded(shape.value_dim))
         cos, sin = (outs, outs) if rope is None else self._angles[rope]
         sinks = None if how.sinks is None else how.sinks.float().contiguous()
-        factors = torch.tensor([scale, how.softcap or 0.0], dtype=torch.float64)
+        factors = torch.tensor([scale, how.softcap or 0.0], dtype=torch.float64, device="cpu")
         # mypy cannot count what the stars hold: 20 numbers, in the order of a layer.
         layer = Layer(  # type: ignore[call-arg, misc]
             *self._tables(kind),
@@ -113,7 +113,9 @@ class CpuTick:
     def _room(self, results: int, width: int) -> tuple[Tensor, Tensor]:
         """Return memory for partial results, which layers of equal sizes use one after another."""
         if (results, width) not in self._rooms:
-            self._rooms[results, width] = torch.empty(results, width), torch.empty(results)
+            sizes = (results, width), (results,)
+            outs, lses = (torch.empty(one, dtype=torch.float32, device="cpu") for one in sizes)
+            self._rooms[results, width] = outs, lses
         return self._rooms[results, width]
 
     def _turns(self, schedule: Schedule) -> dict[Rope, Angles]:

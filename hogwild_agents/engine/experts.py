@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from hogwild_agents.engine import compiled, threads
-from hogwild_agents.engine.compiled_layers import uncompiled
 from hogwild_agents.engine.products import MOST_ROWS, Rounded, are_wanted, fit, rounded
 from hogwild_agents.engine.replaced import Replaced
 
@@ -78,10 +77,11 @@ def _agree(module: nn.Module) -> bool:
     """Whether compiled products give what a module does, for some states and experts."""
     weight, experts = _weights(module)[0], _Experts(module, int8=False)
     random = torch.Generator().manual_seed(0)
-    states = torch.randn(3, weight.shape[-1], generator=random).to(weight.dtype)
+    kind = torch.float32
+    states = torch.randn(3, weight.shape[-1], generator=random, dtype=kind).to(weight.dtype)
     chosen = torch.randperm(len(weight), generator=random)[:2].repeat(3, 1)
     chosen[2] = chosen[2].flip(0)
-    shares = torch.rand(3, chosen.shape[1], generator=random).to(weight.dtype)
+    shares = torch.rand(3, chosen.shape[1], generator=random, dtype=kind).to(weight.dtype)
     try:
         with torch.no_grad():
             plain, own = module(states, chosen, shares), experts(states, chosen, shares)
@@ -99,6 +99,7 @@ class _Experts:
         from hogwild_agents.engine import cpu_products  # imports numba
 
         self._module, self._plain = module, type(module).forward
+        self._dtype = _weights(module)[0].dtype
         self._copies = [rounded(weight) if int8 else None for weight in _weights(module)]
         self._numbers = torch.arange(len(_weights(module)[0]), device="cpu")
         self._place_for, self._block_for = cpu_products.place_for, cpu_products.block_for
@@ -108,34 +109,42 @@ class _Experts:
         """What the copies take."""
         return sum(part.nbytes for copy in self._copies if copy for part in copy)
 
-    @uncompiled
-    def __call__(self, hidden_states: Tensor, top_k_index: Tensor, top_k_weights: Tensor) -> Tensor:
-        """Compute what the module does.
+    def __call__(self, *args: Any, **options: Any) -> Tensor:
+        """Compute what the module does: with states, which experts were chosen, and their shares.
 
-        Args:
-            hidden_states: [T, ins].
-            top_k_index: [T, k] which experts each token has chosen; the number after the last one
-                stands for any that another process has.
-            top_k_weights: [T, k] what their results are multiplied by.
+        Those are [T, ins], [T, k] and [T, k]. The number after the last expert stands for any that
+        another process has.
         """
-        module, many = self._module, top_k_index.shape[1]
-        if not self._takes(hidden_states, top_k_index.numel()):
-            plain: Tensor = self._plain(module, hidden_states, top_k_index, top_k_weights)
+        if options or len(args) != 3 or not self._takes(*args):
+            plain: Tensor = self._plain(self._module, *args, **options)
             return plain
-        into, out = zip(_weights(module), self._copies, strict=True)
-        chosen, order = top_k_index.reshape(-1).sort()
+        hidden, choices, shares = args
+        into, out = zip(_weights(self._module), self._copies, strict=True)
+        many = choices.shape[1]
+        chosen, order = choices.reshape(-1).sort()
         ends = torch.searchsorted(chosen, self._numbers, right=True)
-        states = self._multiply(*into, hidden_states[order // many], ends)
-        states = self._multiply(*out, module._apply_gate(states), ends)
-        states = states * top_k_weights.reshape(-1, 1)[order]
+        states = self._multiply(*into, hidden[order // many], ends)
+        states = self._multiply(*out, self._module._apply_gate(states), ends)
+        states = states * shares.reshape(-1, 1)[order]
         result = states[order.argsort()].view(-1, many, states.shape[-1]).sum(1)
-        return result.to(hidden_states.dtype)
+        found: Tensor = result.to(hidden.dtype)
+        return found
 
-    def _takes(self, states: Tensor, rows: int) -> bool:
-        weights = _weights(self._module)[0]
-        few = self._copies[0] or weights.dtype != torch.float32 or rows <= MOST_ROWS * len(weights)
-        fits = states.dim() == 2 and states.dtype == weights.dtype
-        return bool(few) and fits and compiled.takes(states)
+    def _takes(self, states: Tensor, choices: Tensor, shares: Tensor) -> bool:
+        """Whether states can be multiplied, and the experts are laid out as they were."""
+        weights = _weights(self._module)
+        whole = self._copies[0] is None and self._dtype == torch.float32
+        few = not whole or choices.numel() <= MOST_ROWS * len(self._numbers)
+        fits = states.dim() == choices.dim() == 2 and choices.dtype == torch.int64
+        return (
+            few
+            and fits
+            and shares.shape == choices.shape
+            and states.dtype == self._dtype
+            and compiled.takes(states)
+            and all(one.dtype == self._dtype and fit(one) for one in weights)
+            and len(weights[0]) == len(self._numbers)
+        )
 
     def _multiply(
         self, weights: Tensor, copy: Rounded | None, states: Tensor, ends: Tensor

@@ -9,15 +9,16 @@ tells what lies between them.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.modules import module as torch_modules
 
 from hogwild_agents.engine import compiled, threads
 from hogwild_agents.engine.agreement import agree
-from hogwild_agents.engine.compiled_layers import uncompiled
 from hogwild_agents.engine.replaced import Replaced
 
 _APART = ("gate_proj", "up_proj", "down_proj")
@@ -26,6 +27,10 @@ _TOGETHER = ("gate_up_proj", "down_proj")
 """Those of one whose first two are one, the gate's outputs first."""
 _FEW = 1 << 14
 """So many numbers are one thread's: to wake others would take longer."""
+
+
+_SIZES = 1.5, 40.0, 1000.0
+"""Of the numbers that an MLP is tried with: some models keep large ones within limits."""
 
 
 def _gelu(states: Tensor) -> Tensor:
@@ -53,12 +58,12 @@ def _names(module: nn.Module) -> tuple[str, ...]:
 
     parts = vars(module)["_modules"]
     for names in (_APART, _TOGETHER):
-        if "forward" not in vars(module) and all(_is_plain(parts.get(name)) for name in names):
+        if "forward" not in vars(module) and all(_is_linear(parts.get(name)) for name in names):
             return () if parts[names[-1]].in_features % WIDTH else names
     return ()
 
 
-def _is_plain(layer: Any) -> bool:
+def _is_linear(layer: Any) -> bool:
     return (
         isinstance(layer, nn.Linear)
         and "forward" not in vars(layer)  # somebody's hook
@@ -74,18 +79,20 @@ def _gate_of(module: nn.Module, names: tuple[str, ...]) -> _Gate | None:
     dtypes = {torch.float32, vars(module)["_modules"][names[0]].weight.dtype}
     for form, activation in ((cpu_gates.SILU, functional.silu), (cpu_gates.GELU, _gelu)):
         gate = _Gate(module, names, form, activation)
-        if all(_agrees(module, gate, names, dtype) for dtype in dtypes):
+        if all(_agrees(module, gate, names, *tried) for tried in product(dtypes, _SIZES)):
             return gate
     return None
 
 
-def _agrees(module: nn.Module, gate: _Gate, names: tuple[str, ...], dtype: torch.dtype) -> bool:
+def _agrees(
+    module: nn.Module, gate: _Gate, names: tuple[str, ...], dtype: torch.dtype, size: float
+) -> bool:
     """Whether a gate gives what a module does between its products, and calls them as it does."""
     *into, out = map(vars(module)["_modules"].__getitem__, names)
-    random = torch.Generator().manual_seed(0)
-    states = torch.randn(1, 3, 8, generator=random).to(dtype)
+    random, kind = torch.Generator().manual_seed(0), torch.float32
+    states = torch.randn(1, 3, 8, generator=random, dtype=kind).to(dtype)
     width = (1, 3, out.in_features)
-    given = [(1.5 * torch.randn(width, generator=random)).to(dtype) for _ in range(2)]
+    given = [(size * torch.randn(width, generator=random, dtype=kind)).to(dtype) for _ in range(2)]
     answers = given if len(into) == len(given) else [torch.cat(given, -1)]
 
     def answering(answer: Tensor) -> Callable[[Tensor], Tensor]:
@@ -100,6 +107,8 @@ def _agrees(module: nn.Module, gate: _Gate, names: tuple[str, ...], dtype: torch
         {**dict(zip(into, map(answering, answers), strict=True)), out: lambda opened: opened}
     )
     try:
+        if size > _SIZES[0]:  # of the least ones, nearly nothing is left for a gate to let through
+            return agree(module, gate, states, most=1)
         return agree(module, gate, states)
     finally:
         replaced.undo()
@@ -119,23 +128,33 @@ class _Gate:
 
         self._parts = vars(module)["_modules"]  # which others may be put into, meanwhile
         self._others = {name: part for name, part in self._parts.items() if name not in names}
+        self._around = [one for part in self._others.values() if part for one in part.modules()]
+        self._said = {name: one for name, one in vars(module).items() if name[0] != "_"}
         *self._into, self._out = names
         self._module, self._plain = module, type(module).forward
         self._form, self._activation, self._width = form, activation, WIDTH
 
-    def __call__(self, states: Tensor, *more: Any, **options: Any) -> Tensor:
+    def __call__(self, *args: Any, **options: Any) -> Tensor:
         """Compute what the module does with states [..., count]."""
-        parts = self._parts
-        result: Tensor
-        if more or options or any(parts.get(name) is not one for name, one in self._others.items()):
-            result = self._plain(self._module, states, *more, **options)
-        else:
-            found = [parts[name](states) for name in self._into]
-            gates, ups = found if len(found) > 1 else found[0].chunk(2, -1)
-            result = parts[self._out](self._through(gates, ups))
+        if options or len(args) != 1 or not self._is_unchanged():
+            plain: Tensor = self._plain(self._module, *args, **options)
+            return plain
+        found = [self._parts[name](*args) for name in self._into]
+        gates, ups = found if len(found) > 1 else found[0].chunk(2, -1)
+        result: Tensor = self._parts[self._out](self._through(gates, ups))
         return result
 
-    @uncompiled
+    def _is_unchanged(self) -> bool:
+        """Whether the module is what it was, and nobody hears of what lies between its products."""
+        said = vars(self._module)
+        return (
+            all(self._parts.get(name) is one for name, one in self._others.items())
+            and all(said.get(name) is one for name, one in self._said.items())
+            and not any(map(_is_hooked, self._around))
+            and not torch_modules._global_forward_hooks
+            and not torch_modules._global_forward_pre_hooks
+        )
+
     def _through(self, gates: Tensor, ups: Tensor) -> Tensor:
         """Return what the gates let through, [..., width]."""
         width, dtype = gates.shape[-1], gates.dtype
@@ -147,6 +166,11 @@ class _Gate:
         job = (gates, ups, result, len(gates), width, gates.stride(0), ups.stride(0), self._form)
         threads.run(compiled.gates(dtype).address, 0, job, alone=gates.numel() <= _FEW)
         return result
+
+
+def _is_hooked(module: nn.Module) -> bool:
+    state = vars(module)
+    return bool(state["_forward_hooks"] or state["_forward_pre_hooks"] or "forward" in state)
 
 
 def _rows(states: Tensor) -> Tensor:

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from hogwild_agents.engine import compiled, threads
 from hogwild_agents.engine.agreement import agree
-from hogwild_agents.engine.compiled_layers import uncompiled
 
 _FEW = 1 << 15
 """So many numbers are normed by one thread: to wake others would take longer."""
@@ -44,13 +43,13 @@ def _may_be(module: nn.Module) -> bool:
         and not state["_modules"]
         and not any(state["_buffers"])
         and set(state["_parameters"]) <= {"weight"}
-        and isinstance(_epsilon(module), float)
+        and isinstance(state.get(_epsilon_name(module)), float)
         and (weight is None or _is_plain(weight))
     )
 
 
-def _epsilon(module: nn.Module) -> Any:
-    return getattr(module, "variance_epsilon", getattr(module, "eps", None))
+def _epsilon_name(module: nn.Module) -> str:
+    return "variance_epsilon" if "variance_epsilon" in vars(module) else "eps"
 
 
 def _is_plain(weight: Tensor) -> bool:
@@ -84,16 +83,17 @@ def _agrees(module: nn.Module, norm: _Norm) -> bool:
     """
     own = vars(module)["_parameters"]
     weight: Tensor | None = own.get("weight")
-    count, dtype = (256, torch.float32) if weight is None else (len(weight), weight.dtype)
-    random = torch.Generator().manual_seed(0)
-    sizes = torch.tensor([1.0, 30.0, _epsilon(module) ** 0.5])[:, None, None]
-    states = (torch.randn(3, 5, count, generator=random) * sizes).to(dtype)
+    random, kind = torch.Generator().manual_seed(0), torch.float32
+    epsilon = vars(module)[_epsilon_name(module)]
+    sizes = torch.tensor([1.0, 30.0, epsilon**0.5], dtype=kind)[:, None, None]
+    count = 256 if weight is None else len(weight)
+    states = torch.randn(3, 5, count, generator=random, dtype=kind) * sizes
     if weight is None:
-        return agree(module, norm, states)
-    other = torch.randn(count, generator=random).to(dtype)
+        return all(agree(module, norm, states.to(dtype)) for dtype in compiled.DTYPES)
+    other = torch.randn(count, generator=random, dtype=kind).to(weight.dtype)
     try:
         own["weight"] = nn.Parameter(other, requires_grad=False)
-        return agree(module, norm, states)
+        return agree(module, norm, states.to(weight.dtype))
     finally:
         own["weight"] = weight
 
@@ -102,26 +102,27 @@ class _Norm:
     """What norms for a module, by its own weight."""
 
     def __init__(self, module: nn.Module, form: int) -> None:
-        from hogwild_agents.engine.vectors import WIDTH
+        from hogwild_agents.engine import cpu_norms, vectors
 
-        self._module, self._form, self._width = module, form, WIDTH
-        self._plain = type(module).forward
-        self._epsilon = torch.tensor([_epsilon(module)], dtype=torch.float64, device="cpu")
+        self._module, self._form, self._bare = module, form, form == cpu_norms.BARE
+        self._plain, self._width = type(module).forward, vectors.WIDTH
+        self._name = _epsilon_name(module)
+        self._number = vars(module)[self._name]
+        self._epsilon = torch.tensor([self._number], dtype=torch.float64, device="cpu")
 
-    @uncompiled
-    def __call__(self, states: Tensor, *more: Any, **options: Any) -> Tensor:
+    def __call__(self, *args: Any, **options: Any) -> Tensor:
         """Compute what the module does with states [..., count]."""
-        weight: Tensor | None = vars(self._module)["_parameters"].get("weight")
-        if more or options or not self._takes(states, weight):
-            result: Tensor = self._plain(self._module, states, *more, **options)
-            return result
-        states = states.contiguous()
-        result = torch.empty_like(states)
+        if options or len(args) != 1 or not self._takes(*args):
+            plain: Tensor = self._plain(self._module, *args, **options)
+            return plain
+        states: Tensor = args[0].contiguous()
+        result = torch.empty_like(args[0])  # its dimensions in the same order, as torch has it
+        normed = result if result.is_contiguous() else torch.empty_like(states)
         count = states.shape[-1]
         job = (
             states,
-            0 if weight is None else weight,
-            result,
+            0 if self._bare else vars(self._module)["_parameters"]["weight"],
+            normed,
             self._epsilon,
             states.numel() // count,
             count,
@@ -130,11 +131,14 @@ class _Norm:
         )
         function = compiled.norms(states.dtype).address
         threads.run(function, 0, job, alone=states.numel() <= _FEW)
-        return result
+        return result if normed is result else result.copy_(normed)
 
-    def _takes(self, states: Tensor, weight: Tensor | None) -> bool:
-        if not compiled.takes(states):
+    def _takes(self, states: Tensor) -> bool:
+        """Whether states can be normed, and the module is what it was."""
+        if not compiled.takes(states) or vars(self._module).get(self._name) != self._number:
             return False
-        if weight is None:
-            return not states.shape[-1] % self._width
-        return states.dtype == weight.dtype and states.shape[-1] == len(weight)
+        weight: Tensor | None = vars(self._module)["_parameters"].get("weight")
+        if weight is None or self._bare:
+            return weight is None and self._bare and not states.shape[-1] % self._width
+        alike = states.dtype == weight.dtype and states.shape[-1:] == weight.shape
+        return alike and weight.is_cpu and weight.is_contiguous()

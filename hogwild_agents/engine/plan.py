@@ -285,7 +285,9 @@ def _reach_mask(firsts: Ints, low: int, high: int, device: torch.device) -> Tens
         return None
     entries = torch.arange(low, high, device=device)
     hidden = entries[None] < on_device(firsts, device)[:, None]
-    return torch.zeros(hidden.shape, device=device).masked_fill(hidden, float("-inf"))
+    return torch.zeros(hidden.shape, dtype=torch.float32, device=device).masked_fill(
+        hidden, float("-inf")
+    )
 
 
 def _own_mask(packed: Packed, tokens: slice, lowest: Ints, device: torch.device) -> Tensor | None:
@@ -295,7 +297,9 @@ def _own_mask(packed: Packed, tokens: slice, lowest: Ints, device: torch.device)
         return None
     seen, since = on_device(places, device), on_device(first, device)[:, None]
     hidden = (seen[None] > seen[:, None]) | (seen[None] < since)
-    return torch.zeros(hidden.shape, device=device).masked_fill(hidden, float("-inf"))
+    return torch.zeros(hidden.shape, dtype=torch.float32, device=device).masked_fill(
+        hidden, float("-inf")
+    )
 
 
 def _schedule(

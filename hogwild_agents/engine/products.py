@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import platform
 import sys
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
 
 from hogwild_agents.engine import compiled, threads
-from hogwild_agents.engine.compiled_layers import uncompiled
 from hogwild_agents.engine.replaced import Replaced
 from hogwild_agents.errors import ConfigError
 
@@ -93,7 +92,15 @@ def find_layers(model: nn.Module, wanted: bool | None, *, int8: bool = False) ->
 def _is_plain(layer: nn.Module) -> TypeGuard[nn.Linear]:
     if type(layer) is not nn.Linear or "forward" in vars(layer):  # a subclass, or somebody's hook
         return False
-    return compiled.takes(layer.weight.data) and layer.weight.is_contiguous()
+    return _lie_plainly(layer.weight, layer.bias, layer.weight.dtype)
+
+
+def _lie_plainly(weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> bool:
+    """Whether a layer's numbers can be read where they lie, and are of a dtype."""
+    parts = [weight] if bias is None else [weight, bias]
+    return all(
+        one.dtype == dtype and one.is_contiguous() and compiled.takes(one.data) for one in parts
+    )
 
 
 def are_wanted(weights: Tensor, wanted: bool | None) -> bool:
@@ -139,20 +146,21 @@ class _Product:
         from hogwild_agents.engine import cpu_products  # imports numba
 
         self._layer, self._copy = layer, copy
+        self._dtype = layer.weight.dtype
         weights = layer.weight if copy is None else copy[0]
-        self._function = compiled.products(weights.dtype, layer.weight.dtype).address
+        self._function = compiled.products(weights.dtype, self._dtype).address
         self._most = MOST_ROWS if weights.dtype == torch.float32 else sys.maxsize
         self._place_for, self._block_for = cpu_products.place_for, cpu_products.block_for
 
-    @uncompiled
-    def __call__(self, states: Tensor) -> Tensor:
+    def __call__(self, *args: Any, **options: Any) -> Tensor:
         """Compute what the layer does with states [..., count]."""
+        if options or len(args) != 1 or not self._takes(*args):
+            plain: Tensor = type(self._layer).forward(self._layer, *args, **options)
+            return plain
         weight: Tensor = self._layer.weight
         bias: Tensor | None = self._layer.bias
-        outs, count = weight.shape
-        rows = states.numel() // count
-        if states.dtype != weight.dtype or states.shape[-1] != count or rows > self._most:
-            return nn.functional.linear(states, weight, bias)
+        states: Tensor = args[0]
+        (outs, count), rows = weight.shape, states.numel() // states.shape[-1]
         numbers, scales = self._copy or (weight, None)
         states = states.contiguous()
         result = states.new_empty(*states.shape[:-1], outs)
@@ -169,3 +177,15 @@ class _Product:
         )
         threads.run(self._function, self._place_for(rows, count), job)
         return result
+
+    def _takes(self, states: Tensor) -> bool:
+        """Whether states can be multiplied, and the layer is laid out as it was."""
+        weight = self._layer.weight
+        fits = states.dtype == self._dtype and states.shape[-1:] == weight.shape[1:]
+        return (
+            fits
+            and compiled.takes(states)
+            and states.numel() <= self._most * states.shape[-1]
+            and _lie_plainly(weight, self._layer.bias, self._dtype)
+            and (self._copy is None or self._copy[0].shape == weight.shape)
+        )

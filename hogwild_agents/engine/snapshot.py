@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 from itertools import chain
-from operator import itemgetter, methodcaller
+from operator import attrgetter, itemgetter, methodcaller
 from typing import Any
 
 from torch import Tensor, nn
@@ -45,7 +45,7 @@ class Snapshot:
         self._states = states
         self._forwards, self._modes = self._overrides(), self._training()
         self._tensors = [*model.parameters(), *model.buffers()]
-        self._places = list(map(Tensor.data_ptr, self._tensors))
+        self._places = self._placed()
         self._everywhere = _hooked_everywhere()
         self.plain = (
             all(number in hooks or _is_idle(hook) for number, hook in self._hooked.items())
@@ -61,8 +61,12 @@ class Snapshot:
             and list(map(id, _things(self._parts))) == self._ids
             and self._overrides() == self._forwards
             and self._training() == self._modes
-            and list(map(Tensor.data_ptr, self._tensors)) == self._places
+            and self._placed() == self._places
         )
+
+    def _placed(self) -> list[Any]:
+        looks = Tensor.data_ptr, Tensor.stride, Tensor.size, attrgetter("dtype")
+        return [list(map(look, self._tensors)) for look in looks]
 
     def _overrides(self) -> list[Any]:
         return list(map(methodcaller("get", "forward"), self._states))

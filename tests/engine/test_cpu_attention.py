@@ -229,3 +229,23 @@ def test_exponentials_of_nothing_are_0_and_of_nan_are_nan() -> None:
     run(numbers.ctypes.data, results.ctypes.data)
     assert results[[0, 1, 3, 4]].tolist() == [0, 0, 0, 1]
     assert math.isnan(results[2])
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_what_torch_makes_without_being_told_a_dtype_does_not_matter(dtype: torch.dtype) -> None:
+    model = EVERY["llama"].build()
+    found = []
+    for default in (torch.float32, dtype):
+        before = torch.get_default_dtype()
+        torch.set_default_dtype(default)
+        try:
+            with Engine(model) as engine:
+                assert {"attention", "norms", "gates"} <= {*engine.kernels}
+                block = engine.block()
+                for token in range(3, 15):
+                    logits = engine.forward([Feed(block, [block], (token,))])
+                assert engine.replayed
+        finally:
+            torch.set_default_dtype(before)
+        found.append(logits)
+    assert torch.equal(*found)

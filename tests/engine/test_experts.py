@@ -171,6 +171,35 @@ def test_weights_that_are_replaced_meanwhile_are_the_ones_that_count() -> None:
         assert torch.equal(module(states, chosen, shares), 2 * plain)
 
 
+def test_weights_that_lie_otherwise_meanwhile_are_left_to_the_model() -> None:
+    torch.manual_seed(0)
+    module, states = experts_of(4, 64, 32, torch.bfloat16), torch.randn(3, 64).bfloat16()
+    chosen, shares = drawn(4, 2, 3, torch.bfloat16)
+    with replaced(module):
+        plain = module(states, chosen, shares)
+        with torch.no_grad():
+            lines = module.down_proj.transpose(1, 2).contiguous()
+        module.down_proj = nn.Parameter(lines.transpose(1, 2))
+        torch.testing.assert_close(module(states, chosen, shares), plain, atol=1e-2, rtol=1e-2)
+        module.to(torch.float16)
+        states, shares = states.half(), shares.half()
+        own = type(module).forward(module, states, chosen, shares)
+        assert torch.equal(module(states, chosen, shares), own)
+
+
+def test_choices_in_32_bits_and_names_are_left_to_the_model() -> None:
+    torch.manual_seed(0)
+    module, states = experts_of(4, 64, 32, torch.bfloat16), torch.randn(3, 64).bfloat16()
+    chosen, shares = drawn(4, 2, 3, torch.bfloat16)
+    with replaced(module):
+        plain = module(states, chosen, shares)
+        for found in (
+            module(states, chosen.int(), shares),
+            module(hidden_states=states, top_k_index=chosen, top_k_weights=shares),
+        ):
+            torch.testing.assert_close(found, plain, atol=1e-2, rtol=1e-2)
+
+
 def test_many_rows_of_float32_are_left_to_torch() -> None:
     torch.manual_seed(0)
     module, states = experts_of(2, 64, 32, torch.float32), torch.randn(200, 64)

@@ -157,7 +157,28 @@ class Noted(Gated):
         return super().forward(states) + more
 
 
-@pytest.mark.parametrize("other", [Bent, Scaled, Normed, Swapped, Noted])
+class Limited(Gated):
+    limit = 7.0
+
+    def forward(self, states: Tensor) -> Any:
+        gates = self.gate_proj(states).clamp(max=self.limit)
+        ups = self.up_proj(states).clamp(-self.limit, self.limit)
+        return self.down_proj(self.act_fn(gates) * ups)
+
+
+class BarelyLimited(Limited):
+    limit = 500.0
+
+
+class LimitedAfter(Gated):
+    def forward(self, states: Tensor) -> Any:
+        opened = self.act_fn(self.gate_proj(states)).clamp(-16, 16)
+        return self.down_proj(opened * self.up_proj(states))
+
+
+@pytest.mark.parametrize(
+    "other", [Bent, Scaled, Normed, Swapped, Noted, Limited, BarelyLimited, LimitedAfter]
+)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_what_only_looks_like_a_gated_mlp_is_left_alone(other: Any, dtype: torch.dtype) -> None:
     assert find_gates(Gated().to(dtype))
@@ -192,6 +213,45 @@ def test_parts_that_are_replaced_meanwhile_are_the_ones_that_count() -> None:
         torch.testing.assert_close(found, module.down_proj(opened))
 
 
+class Weighted(Gated):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = 1.0
+
+    def forward(self, states: Tensor) -> Any:
+        opened = self.act_fn(self.gate_proj(states)) * self.up_proj(states)
+        return self.down_proj(self.weight * opened)
+
+
+def test_what_a_module_is_told_meanwhile_counts() -> None:
+    torch.manual_seed(0)
+    module, states = Weighted(), torch.randn(3, 32)
+    module.down_proj.bias.data.zero_()
+    with replaced(module):
+        plain = module(states)
+        module.weight = 2.0
+        torch.testing.assert_close(module(states), 2 * plain)
+
+
+def silenced(module: Any, *_: Any) -> Any:
+    """Let nothing come out of an activation."""
+    return torch.zeros(()) if isinstance(module, type(ACT2FN["silu"])) else None
+
+
+def test_hooks_between_the_products_are_called() -> None:
+    torch.manual_seed(0)
+    module, states = mlp("llama", 64), torch.randn(3, 32)
+    with replaced(module):
+        plain = module(states)
+        with module.act_fn.register_forward_hook(lambda *_: torch.zeros(())):
+            assert not module(states).any()
+        with module.act_fn.register_forward_pre_hook(lambda *_: (torch.zeros(()),)):
+            assert not module(states).any()
+        with nn.modules.module.register_module_forward_hook(silenced):
+            assert not module(states).any()
+        torch.testing.assert_close(module(states), plain)
+
+
 class Louder(Gated):
     def forward(self, states: Tensor, factor: float = 1.0) -> Any:
         return factor * super().forward(states)
@@ -203,3 +263,4 @@ def test_more_than_states_is_left_to_the_model() -> None:
         plain = module(states)
         torch.testing.assert_close(module(states, 2.0), 2 * plain)
         torch.testing.assert_close(module(states, factor=3.0), 3 * plain)
+        torch.testing.assert_close(module(states=states), plain)

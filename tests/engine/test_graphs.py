@@ -280,6 +280,12 @@ def change_in_place(model: Any) -> None:
         model.model.layers[1].mlp.up_proj.weight.mul_(2)
 
 
+def turn_over(model: Any) -> None:
+    """Read a weight's numbers, where they are, in another order."""
+    weight = model.model.layers[1].self_attn.o_proj.weight
+    weight.data = weight.data.t()
+
+
 def replace_module(model: Any) -> None:
     """Put another layer in a layer's place."""
     part = model.model.layers[1].mlp
@@ -298,14 +304,14 @@ def override_forward(model: Any) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [replace_parameter, replace_data, change_in_place, replace_module, override_forward],
+    [replace_parameter, replace_data, change_in_place, turn_over, replace_module, override_forward],
 )
 def test_a_changed_model_gives_its_own_logits(engine: Engine, change: Any) -> None:
     think(engine, 6)
     assert engine.graphs
     change(engine.model)
     changed = LLAMA.build()
-    change_in_place(changed)
+    (turn_over if change is turn_over else change_in_place)(changed)
     found = torch.stack(think(engine, 8))
     torch.testing.assert_close(found, torch.stack(expected(8, changed)), atol=1e-5, rtol=0)
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 from torch import Tensor, nn
+from torch.nn.utils import parametrize, prune
 from transformers.models.gemma2.modeling_gemma2 import Gemma2RMSNorm
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from transformers.models.nanochat.modeling_nanochat import NanoChatRMSNorm
@@ -115,6 +116,66 @@ def test_states_of_another_dtype_are_left_to_the_model() -> None:
     assert torch.equal(found, plain)
 
 
+def other_epsilon(module: Any) -> None:
+    """Let it add more to the mean of the squares."""
+    module.variance_epsilon = 1.0
+
+
+def other_dtype(module: Any) -> None:
+    """Let its weight be of another dtype."""
+    module.to(torch.bfloat16)
+
+
+def column(module: Any) -> None:
+    """Let its weight's numbers lie apart."""
+    module.weight.data = torch.randn(len(module.weight), 3)[:, 1]
+
+
+def pruned(module: Any) -> None:
+    """Let its weight be computed from others."""
+    prune.l1_unstructured(module, "weight", 0.5)  # type: ignore[no-untyped-call]
+
+
+def parametrized(module: Any) -> None:
+    """Let its weight be computed whenever it is looked at."""
+    parametrize.register_parametrization(module, "weight", nn.Tanh())
+
+
+@pytest.mark.parametrize("change", [other_epsilon, other_dtype, column, pruned, parametrized])
+def test_a_norm_that_is_changed_meanwhile_is_the_one_that_counts(change: Any) -> None:
+    torch.manual_seed(0)
+    module, states = norm_of("rounded", 64, torch.float32), torch.randn(3, 64)
+    with replaced(module):
+        change(module)
+        torch.testing.assert_close(module(states), type(module).forward(module, states))
+
+
+def test_results_lie_as_torchs_do() -> None:
+    module = norm_of("rounded", 32, torch.float32)
+    for states in (
+        torch.randn(2, 5, 4, 32).transpose(1, 2),
+        torch.randn(5, 96)[:, 32:64],
+        torch.randn(32, 5).t(),
+    ):
+        with torch.no_grad():
+            plain = module(states)
+        with replaced(module):
+            own = module(states)
+        assert own.stride() == plain.stride()
+        torch.testing.assert_close(own, plain)
+
+
+class HalfwayRMSNorm(nn.Module):
+    """A norm without a weight that computes in the dtype of its states."""
+
+    def __init__(self, count: int, eps: float) -> None:
+        super().__init__()
+        self.eps = eps
+
+    def forward(self, states: Tensor) -> Any:
+        return states * torch.rsqrt(states.square().mean(-1, keepdim=True) + self.eps)
+
+
 class DoubledRMSNorm(LlamaRMSNorm):
     def forward(self, states: Tensor) -> Tensor:
         return 2 * super().forward(states)
@@ -144,7 +205,7 @@ class GatedRMSNorm(LlamaRMSNorm):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
-    "other", [DoubledRMSNorm, CentredRMSNorm, OtherEpsilonRMSNorm, GatedRMSNorm]
+    "other", [DoubledRMSNorm, CentredRMSNorm, OtherEpsilonRMSNorm, GatedRMSNorm, HalfwayRMSNorm]
 )
 def test_what_only_looks_like_a_norm_is_left_alone(other: Any, dtype: torch.dtype) -> None:
     assert find_norms(LlamaRMSNorm(64, eps=1e-5).to(dtype))
@@ -169,6 +230,7 @@ def test_more_than_states_is_left_to_the_model() -> None:
         plain = module(states)
         torch.testing.assert_close(module(states, torch.tensor(2.0)), 2 * plain)
         torch.testing.assert_close(module(states, gate=torch.tensor(3.0)), 3 * plain)
+        torch.testing.assert_close(module(states=states), plain)
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma3", "olmo2", "nanochat"])

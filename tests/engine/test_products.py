@@ -255,6 +255,53 @@ def test_another_dtype_or_size_is_told_by_torch() -> None:
             layer(torch.ones(1, 64).bfloat16())
 
 
+def other_dtype(layer: nn.Linear) -> None:
+    """Let it be of another dtype."""
+    layer.to(torch.float16)
+
+
+def turned_over(layer: nn.Linear) -> None:
+    """Let its numbers lie in another order."""
+    layer.weight.data = layer.weight.data.t()
+
+
+def bias_apart(layer: nn.Linear) -> None:
+    """Let the numbers of its bias lie apart."""
+    layer.bias.data = torch.randn(len(layer.bias), 3).bfloat16()[:, 1]
+
+
+def bias_alike(layer: nn.Linear) -> None:
+    """Let all the numbers of its bias be one."""
+    layer.bias.data = torch.ones(1).bfloat16().expand(len(layer.bias))
+
+
+@needs_numba
+@pytest.mark.parametrize("change", [other_dtype, turned_over, bias_apart, bias_alike])
+def test_a_layer_that_is_laid_out_otherwise_meanwhile_is_torchs(change: Any) -> None:
+    torch.manual_seed(0)
+    layer = nn.Linear(64, 64).bfloat16()
+    products = Products([layer], int8=False)
+    with torch.no_grad():
+        change(layer)
+        states = torch.randn(3, 64).to(layer.weight.dtype)
+        plain = nn.functional.linear(states, layer.weight, layer.bias)
+        assert torch.equal(layer(states), plain)
+        assert torch.equal(layer(input=states), plain)
+    products.undo()
+    assert (find_layers(layer, True) == [layer]) is (change is other_dtype)
+
+
+@needs_numba
+def test_the_negative_of_states_is_multiplied() -> None:
+    layer = nn.Linear(64, 64).bfloat16()
+    products = Products([layer], int8=False)
+    states = torch.randn(3, 64).bfloat16()
+    with torch.no_grad():
+        negative = torch._neg_view(states)
+        torch.testing.assert_close(layer(negative), layer(-states), atol=1e-2, rtol=1e-2)
+    products.undo()
+
+
 @needs_numba
 @given(outs=st.integers(1, 5000), threads=st.integers(1, 64))
 def test_no_thread_takes_many_more_outputs_than_its_share(outs: int, threads: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import torch
 from transformers import AutoConfig
 
 from hogwild_agents import load_model, room
-from hogwild_agents.checkpoint import Checkpoint, find_checkpoint
+from hogwild_agents.checkpoint import Checkpoint, find_checkpoint, read_config
 from hogwild_agents.engine.compiled import works
 from hogwild_agents.errors import ModelError
 from hogwild_agents.model_class import outline_of
@@ -58,6 +59,27 @@ def test_what_a_load_takes_is_known_before_to_the_byte(
     checkpoint, config = find_checkpoint(tmp_path, None), AutoConfig.from_pretrained(tmp_path)
     model = read_weights(checkpoint, config, dtype=dtype, device=CPU)
     assert needs(tmp_path, dtype).total == outside(model, tmp_path)
+
+
+@pytest.mark.parametrize("said", ["float32", "bfloat16", None])
+def test_the_dtype_of_a_whole_config_counts_not_that_of_its_text(
+    tmp_path: Path, said: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    SUPPORTED["gemma3-whole"].build().to(torch.bfloat16).save_pretrained(tmp_path)
+    file = tmp_path / "config.json"
+    config = json.loads(file.read_text())
+    config["dtype"], config["text_config"]["dtype"] = said, "float32"
+    file.write_text(json.dumps(config))
+    asked: list[torch.dtype | None] = []
+
+    def check(*args: Any, **options: Any) -> None:
+        asked.append(args[3])
+
+    monkeypatch.setattr("hogwild_agents.weights.check_room", check)
+    checkpoint = find_checkpoint(tmp_path, None)
+    model = read_weights(checkpoint, read_config(checkpoint), dtype="auto", device=CPU)
+    assert model.dtype == (torch.float32 if said == "float32" else torch.bfloat16)
+    assert asked == [getattr(torch, said) if said else None]
 
 
 def test_in_the_dtype_of_its_files_a_model_takes_nothing(tmp_path: Path) -> None:
