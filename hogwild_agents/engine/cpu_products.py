@@ -401,7 +401,7 @@ def products(weight_type: Any, state_type: Any, sources: int) -> Callable[[int],
     """Return the function that is to be compiled for weights and states of two types.
 
     Args:
-        weight_type: BFLOAT16, FLOAT16, or int8, which is scaled.
+        weight_type: float32, BFLOAT16, FLOAT16, or int8, which is scaled.
         state_type: the same, or float32, BFLOAT16 or FLOAT16 with int8.
         sources: a number that is not 0, and another one for other sources; see ``compiled.py``.
     """

@@ -30,6 +30,8 @@ _FEW_APART = 1 << 11
 def joined(calls: Sequence[Call]) -> list[Call]:
     """Return calls that compute the same bits, those of small operators in a row as one.
 
+    Only what is no number may be another NaN.
+
     Args:
         calls: of functions of torch's that write to memory which is there (``torch.add`` and its
             like with ``out``, or ``Tensor.copy_``), or of anything else, which is left as it is.

@@ -69,14 +69,15 @@ class Engine:
         max_context: longest view in tokens; by default what the model was made for. Beyond that
             a warning is given once. A model with two longrope tables is run with its long one if
             this is more than the short one is for.
-        kernels: compute attention, and on the CPU norms, gates and linear layers, by the engine's
-            own compiled kernels; by default where they help and work, see :attr:`kernels`. False
+        kernels: compute attention, and on the CPU norms, gates, linear layers and experts, by the
+            engine's own compiled kernels; by default where they help and work, see :attr:`kernels`. False
             leaves everything to torch; True also multiplies by them where the processor has
             products of 16-bit matrices itself (x86 with AMX, ARM with bfloat16), and float32
             weights on other processors than x86.
         int8_weights: let linear layers and experts on the CPU compute with copies of their weights
             that are rounded to 8 bits, with one factor for each output: half the bytes to read for
-            each tick, and logits that differ a little, see :attr:`int8_bytes`.
+            each tick, and logits that differ a little, see :attr:`int8_bytes`. They are rounded
+            now: weights that are changed later do not count.
         graphs: record the forward of small ticks that come again and again, and replay it without
             Python in between (by CUDA graphs on a GPU); by default where the layers' attention is
             all the engine's own and the model lies on one device. See :attr:`graphs`.
