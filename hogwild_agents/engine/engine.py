@@ -77,7 +77,7 @@ class Engine:
         int8_weights: let linear layers and experts on the CPU compute with copies of their weights
             that are rounded to 8 bits, with one factor for each output: half the bytes to read for
             each tick, and logits that differ a little, see :attr:`int8_bytes`. They are rounded
-            now: weights that are changed later do not count.
+            when the engine is made: weights that are changed later do not count.
         graphs: record the forward of small ticks that come again and again, and replay it without
             Python in between (by CUDA graphs on a GPU); by default where the layers' attention is
             all the engine's own and the model lies on one device. See :attr:`graphs`.
