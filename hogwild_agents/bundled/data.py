@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Iterator
 
 from hogwild_agents.bundled.rows import HEADERS, Batch, Row, collate, make_row
-from hogwild_agents.bundled.task import DEFAULT, Distribution, held_out_problems
+from hogwild_agents.bundled.task import DEFAULT, WIDEST, Distribution, held_out_problems
 from hogwild_agents.bundled.traces import Layout, Scenario, draw_names, draw_scenario, run_oracle
 
 _TEAM_SIZES = (1, 2, 3, 4, 5)
@@ -32,8 +32,8 @@ def draw_distribution(rng: random.Random, progress: float) -> Distribution:
         return DEFAULT
     if kind < 0.65:
         length = rng.randint(2, 6)
-        return Distribution(tasks=(2, 12), terms=(length, length))
-    return Distribution(tasks=(2, 12), terms=(2, 7))
+        return Distribution(tasks=WIDEST.tasks, terms=(length, length))
+    return WIDEST
 
 
 def batches(

@@ -1,7 +1,8 @@
 """The bundled model's one subject: lists of small sums, answered in one box.
 
 A problem reads ``Tasks: a) 7 + 1 - 3 + 2 b) 4 + 9 - 6``; its answer is the comma-separated list
-of the final values, ``7, 7``. Every running value stays within 0..30. Problems are split into
+of the final values, ``7, 7``. There are 2 to 12 tasks of 2 to 7 terms; the first term is within
+1..15, the others within 1..9, and every running value within 0..30. Problems are split into
 training and held-out ones by a hash of their text, so the two can never meet.
 """
 
@@ -20,7 +21,7 @@ MAX_VALUE = 30
 _MAX_FIRST = 15
 _MAX_TERM = 9
 _HELD_OUT_SHARE = 16  # one problem in 16 is held out
-_PROBLEM = re.compile(rf"Tasks:(?: [{LABELS}]\) \d+(?: [+-] \d+)+)+")
+_TASK = re.compile(r"[a-z]\) (\d\d?)((?: [+-] \d)+)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,7 @@ class Distribution:
 
 
 DEFAULT = Distribution()
+WIDEST = Distribution(tasks=(2, len(LABELS)), terms=(2, 7))  # all that training draws from
 
 
 @dataclass(frozen=True)
@@ -88,8 +90,30 @@ class Problem:
 
 
 def is_problem(text: str) -> bool:
-    """Whether a text is a list of sums as the bundled model reads it."""
-    return _PROBLEM.fullmatch(text.strip()) is not None
+    """Whether a text is a problem of the kind that training draws.
+
+    Just outside of it (one task, larger numbers, negative values) the model errs most of the time.
+    """
+    text = text.strip()
+    sums = tuple(
+        Sum(int(first), tuple(int(term.replace(" ", "")) for term in re.findall("[+-] .", rest)))
+        for first, rest in _TASK.findall(text)
+    )
+    least, most = WIDEST.tasks
+    # Written anew, it is the same text only if nothing in it was passed over.
+    return (
+        least <= len(sums) <= most and Problem(sums).text == text and all(map(_is_drawable, sums))
+    )
+
+
+def _is_drawable(task: Sum) -> bool:
+    least, most = WIDEST.terms
+    return (
+        least <= 1 + len(task.rest) <= most
+        and 1 <= task.first <= _MAX_FIRST
+        and all(1 <= abs(term) <= _MAX_TERM for term in task.rest)
+        and all(0 <= value <= MAX_VALUE for value in task.running)
+    )
 
 
 def is_correct(answer: str | None, problem: Problem) -> bool:

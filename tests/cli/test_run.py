@@ -116,6 +116,22 @@ def test_sample_problem_is_the_seeds_own(capsys: pytest.CaptureFixture[str]) -> 
     assert found["problem"] == held_out_problems(1, 3)[0].text
 
 
+@pytest.mark.parametrize(
+    ("problem", "warned"),
+    [
+        ("Tasks: a) 7 + 1 b) 4 + 9", False),
+        ("Tasks: a) 7 + 1", True),
+        ("Tasks: a) 50 + 50", True),
+        ("Tasks: a) 1 - 5 b) 3 + 1", True),
+    ],
+)
+def test_sums_that_the_bundled_model_was_not_trained_on_get_its_warning(
+    problem: str, warned: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call(["run", problem, "--budget", "2"])
+    assert ("is a toy" in capsys.readouterr().err) is warned
+
+
 def test_finisher_and_check_follow_their_options(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["run", PROBLEM.text, "--budget", "20", "--check-every", "5", "--json"]
     found = json.loads(called(arguments, capsys))
