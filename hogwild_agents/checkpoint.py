@@ -12,10 +12,11 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
@@ -119,18 +120,34 @@ class Checkpoint:
             return known | {"local_files_only": True}
         return known | {"revision": self.revision, "local_files_only": self.cached}
 
-    def error(self, what: str, error: BaseException, options: Iterable[str] = ()) -> ModelError:
+    def error(self, what: str, error: BaseException, options: Sequence[str] = ()) -> ModelError:
         """Return one sentence for whatever transformers raised, told these options."""
         where, advice = repr(self.where), "fetch or save the model again"
-        if isinstance(error, ImportError):
-            advice = "install that"
-        elif options:
+        if options:
             advice = f"look at {' and '.join(options)}, or {advice}"
         if self.cached:
             where, advice = f"{where} (in the cache of Hugging Face)", OFFLINE_ADVICE
         elif self.folder is None:
             where, advice = f"{where} (no folder here, so a Hugging Face id)", _ADVICE
+        # What is no fault of the model's files is not mended by other ones.
+        advice = _remedy(error, "model_options" in options) or advice
         return ModelError(f"{what} of {where} cannot be loaded ({reason_of(error)}): {advice}.")
+
+
+def _remedy(error: BaseException, has_options: bool) -> str | None:
+    """Return what helps against an error that does not come from a model's files, or None."""
+    text = str(error)
+    if "accelerate" in text and find_spec("accelerate") is None:
+        return 'install accelerate with `pip install -e ".[large]"` or `pip install accelerate`'
+    if isinstance(error, ImportError):
+        return f"install {error.name}" if error.name else "install that"
+    unknown = re.search(r"unexpected keyword argument '(\w+)'", text)
+    if has_options and isinstance(error, TypeError) and unknown:
+        return (
+            f"leave {unknown[1]!r} out of model_options, or spell it as from_pretrained of "
+            "transformers does"
+        )
+    return None
 
 
 def find_checkpoint(name: str | os.PathLike[str], revision: str | None) -> Checkpoint:

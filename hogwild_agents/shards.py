@@ -99,7 +99,7 @@ def _require_accelerate(name: str) -> None:
     if find_spec("accelerate") is None:
         raise ModelError(
             f"To split {name!r} over processes, transformers needs the package accelerate: install "
-            "it with `pip install 'hogwild-agents[large]'`."
+            'it with `pip install -e ".[large]"` or `pip install accelerate`.'
         )
 
 

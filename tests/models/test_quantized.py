@@ -206,9 +206,25 @@ def test_options_reach_transformers_as_they_are(folder: Path) -> None:
         ({"trust_remote_code": True}, "code that comes with a checkpoint is never run"),
         ({"quantization_config": INT8}, "give quantization"),
         ({"device_map": "auto", "max_memory": {}}, "The device is 'cpu', but 'device_map'"),
-        ({"zzz": 1}, r"The weights of .*\(.*'zzz'\): look at model_options, or fetch"),
+        (
+            {"zzz": 1},
+            r"The weights of .*\(.*'zzz'\): leave 'zzz' out of model_options, or spell it as "
+            r"from_pretrained of transformers does\.$",
+        ),
     ],
 )
 def test_options_that_cannot_be_are_told(folder: Path, options: Any, match: str) -> None:
     with pytest.raises(ModelError, match=match):
         load_model(folder, device="cpu", model_options=options)
+
+
+def test_an_option_that_needs_accelerate_is_told_to_install_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = "transformers.integrations.accelerate.is_accelerate_available"
+    monkeypatch.setattr(place, lambda: False)
+    monkeypatch.setattr("hogwild_agents.checkpoint.find_spec", lambda name: None)
+    with pytest.raises(ModelError) as caught:
+        load_model(folder, model_options={"device_map": "auto"})
+    advice = 'install accelerate with `pip install -e ".[large]"` or `pip install accelerate`.'
+    assert str(caught.value).endswith(f"): {advice}")

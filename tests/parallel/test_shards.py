@@ -90,5 +90,5 @@ def test_a_model_goes_to_one_place_only(
 
 def test_accelerate_is_asked_for_by_name(processes: pytest.MonkeyPatch) -> None:
     processes.setattr(shards, "find_spec", lambda name: None)
-    with pytest.raises(ModelError, match=r"pip install 'hogwild-agents\[large\]'"):
+    with pytest.raises(ModelError, match=r'pip install -e "\.\[large\]"'):
         options("llama")
