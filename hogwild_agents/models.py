@@ -241,8 +241,9 @@ def load_model(
     Raises:
         ModelError: it cannot be loaded; the message is one sentence.
         UnsupportedModelError: it could be loaded, but not run exactly.
-        ConfigError: ``max_tokens`` or ``max_context`` is below 1, the rope scaling does not fit,
-            or kernels, int8 weights, graphs or compiled layers are asked for and cannot be had.
+        ConfigError: ``max_tokens`` is below 1, ``max_context`` is too short for the check of the
+            model on loading, the rope scaling does not fit, or kernels, int8 weights, graphs or
+            compiled layers are asked for and cannot be had.
     """
     report, options = on_progress or _ignore, model_options or {}
     check_options(options, device)

@@ -10,6 +10,7 @@ from torch import Tensor
 from hogwild_agents.engine.feed import Feed
 from hogwild_agents.engine.loan import Loan
 from hogwild_agents.engine.refusals import refusal, refusing
+from hogwild_agents.errors import ConfigError
 
 if TYPE_CHECKING:
     from hogwild_agents.engine.engine import Engine
@@ -38,8 +39,15 @@ class Probe:
         """Write the text with an engine of the model; return by how much its logits differ.
 
         Raises:
+            ConfigError: the context is too short for the text, which says nothing of the model.
             UnsupportedModelError: they differ by more than rounding explains.
         """
+        context, needed = engine.context_length, len(self.tokens)
+        if context is not None and context < needed:
+            raise ConfigError(
+                f"The context is {context} tokens long, but the check of the model on loading "
+                f"writes {needed}: give a max_context of {needed} or more."
+            )
         with refusing(self._model):
             found = self._write(engine)
         error, bound = probe_error(found, self._expected), probe_bound(self._expected.dtype)

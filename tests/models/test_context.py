@@ -213,3 +213,16 @@ def test_longer_views_are_warned_of_once(folder: Path) -> None:
 def test_a_context_below_one_token_is_told(folder: Path) -> None:
     with pytest.raises(ConfigError, match="max_context is 0"):
         load_model(folder, device="cpu", max_context=0)
+
+
+@pytest.mark.parametrize("length", [1, 10, 23])
+def test_a_context_too_short_for_the_check_on_loading_is_no_fault_of_the_model(
+    folder: Path, length: int
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_model(folder, device="cpu", max_context=length)
+    assert str(caught.value) == (
+        f"The context is {length} tokens long, but the check of the model on loading writes 24: "
+        "give a max_context of 24 or more."
+    )
+    load_model(folder, device="cpu", max_context=24).close()
