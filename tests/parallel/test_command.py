@@ -34,6 +34,14 @@ def test_a_run_in_two_processes_answers_once_and_as_in_one() -> None:
     assert shared.stdout.strip()
 
 
+def test_the_program_of_the_page_answers_once(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "large-models.md").read_text(encoding="utf-8")
+    program = tmp_path / "solve.py"
+    program.write_text(page.partition("```python title=solve.py\n")[2].partition("```\n")[0])
+    shared = ended([*TORCHRUN, str(program)])
+    assert (shared.returncode, shared.stdout) == (0, "5, 13\n"), shared.stderr
+
+
 def test_a_command_that_needs_no_model_is_run_once() -> None:
     listed = ended([*TORCHRUN, "-m", "hogwild_agents", "policies"])
     assert listed.returncode == 0, listed.stderr
