@@ -28,6 +28,7 @@ def double(view: str) -> str:
 
 async def main() -> None:
     """Talk until Ann leaves."""
+    print("You are Ann: type a line with a number, such as 'I have 7.'; an empty line ends it.")
     model = scripted_model({"Bob": [double] * 99})
     policies = [TurnTaking(prompt=None), end]
     team = Team(model, workers=[TypingWorker("Ann"), "Bob"], policies=policies)
@@ -37,9 +38,13 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    anyio.run(main)
+    try:
+        anyio.run(main)
+    except KeyboardInterrupt:
+        print("\nInterrupted.")
 
 # It prints:
+# You are Ann: type a line with a number, such as 'I have 7.'; an empty line ends it.
 # **Ann [1]:** I have 7.
 # **Bob [1]:** Twice 7 is 14.
 # **Ann [2]:** Now 30.

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.examples.outputs import PATHS, mask, read, run
+from tests.examples.outputs import EXAMPLES, PATHS, mask, read, run
 from tests.packaging.source_tree import PACKAGE, imports_of
 
 PUBLIC = {PACKAGE, f"{PACKAGE}.policies", f"{PACKAGE}.testing"}
@@ -27,6 +31,28 @@ def test_it_is_short(path: Path) -> None:
 def test_it_needs_public_names_only(path: Path) -> None:
     found = imports_of(path.read_text(encoding="utf-8"), path.stem)
     assert {one.module for one in found if one.top == PACKAGE} <= PUBLIC
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no signals there")
+def test_the_keyboard_tells_what_to_type_and_ends_plainly_on_ctrl_c() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-u", str(EXAMPLES / "keyboard.py")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        text=True,
+    ) as example:
+        assert example.stdin is not None
+        assert example.stdout is not None
+        assert example.stderr is not None
+        assert "an empty line ends it" in example.stdout.readline()
+        example.stdin.write("I have 7.\n")
+        example.stdin.flush()
+        assert [example.stdout.readline()[:7] for _ in range(2)] == ["**Ann [", "**Bob ["]
+        example.send_signal(signal.SIGINT)
+        rest, complaint = example.stdout.read(), example.stderr.read()
+    assert (example.returncode, rest, complaint) == (0, "\nInterrupted.\n", "")
 
 
 def test_what_differs_between_machines_is_masked() -> None:
