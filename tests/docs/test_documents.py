@@ -108,3 +108,15 @@ def test_examples_are_all_listed() -> None:
     page = (ROOT / "docs" / "examples.md").read_text()
     listed = re.findall(r"\(\.\./examples/(\w+\.py)\)", page)
     assert sorted(listed) == sorted(path.name for path in (ROOT / "examples").glob("*.py"))
+
+
+def test_examples_with_scripted_text_are_named() -> None:
+    page = (ROOT / "docs" / "examples.md").read_text(encoding="utf-8")
+    intro = page.partition("| example |")[0]
+    scripted = [
+        path.name
+        for path in (ROOT / "examples").glob("*.py")
+        if "scripted_model(" in path.read_text(encoding="utf-8")
+    ]
+    named = set(re.findall(r"`(\w+\.py)`", intro))
+    assert named == set(scripted) != set()
