@@ -89,8 +89,8 @@ class Engine:
     Raises:
         UnsupportedModelError: the model's logits would not be computed exactly.
         LentModelError: the model is lent to another engine.
-        ConfigError: a budget or the context is below one token, or kernels, int8 weights, graphs
-            or compiled layers are asked for and cannot be had.
+        ConfigError: a budget is below one token, the context is too short for the probe, or
+            kernels, int8 weights, graphs or compiled layers are asked for and cannot be had.
     """
 
     def __init__(
