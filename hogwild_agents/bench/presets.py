@@ -19,7 +19,8 @@ from transformers.initialization import no_init_weights
 
 from hogwild_agents.bench.settings import DTYPES, Settings
 from hogwild_agents.engine.memory import available
-from hogwild_agents.errors import ConfigError, ModelError
+from hogwild_agents.errors import ConfigError
+from hogwild_agents.nearest import nearest
 
 LONGEST = 1 << 17
 """The context of every preset: it changes no shape."""
@@ -93,9 +94,9 @@ def check_preset(settings: Settings, device: torch.device) -> None:
         return
     preset = PRESETS.get(settings.preset)
     if preset is None:
-        raise ConfigError(
-            f"There is no preset {settings.preset!r}: take one of {', '.join(PRESETS)}."
-        )
+        near = nearest(settings.preset, PRESETS)
+        advice = f"{near} Take one of" if near else "take one of"
+        raise ConfigError(f"There is no preset {settings.preset!r}: {advice} {', '.join(PRESETS)}.")
     auto: Any = AutoModelForCausalLM
     with torch.device("meta"), no_init_weights():
         shape = auto.from_config(preset.config(), dtype=_dtype(settings))
@@ -113,16 +114,28 @@ def make_model(settings: Settings, device: torch.device) -> Any:
     """Return the model to be measured, in eval mode.
 
     Raises:
-        ModelError: the model cannot be loaded.
+        ModelError: the model is nowhere, or it cannot be loaded.
+        UnsupportedModelError: it cannot be run exactly.
     """
-    if settings.preset is not None:
+    if settings.model is None:
+        assert settings.preset is not None
         return random_model(PRESETS[settings.preset].config(), _dtype(settings), device)
+    from hogwild_agents.checkpoint import (
+        find_checkpoint,
+        loading_dtype,
+        quiet_transformers,
+        read_config,
+    )
+
     auto: Any = AutoModelForCausalLM
-    try:
-        model = auto.from_pretrained(settings.model, dtype=DTYPES.get(settings.dtype, "auto"))
-    except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise ModelError(f"The model {settings.model!r} cannot be loaded ({reason}).") from error
+    checkpoint = find_checkpoint(settings.model, None)
+    dtype = loading_dtype(checkpoint, DTYPES.get(settings.dtype, "auto"), device)
+    with quiet_transformers(None):
+        read_config(checkpoint)
+        try:
+            model = auto.from_pretrained(checkpoint.place, dtype=dtype, **checkpoint.options)
+        except Exception as error:
+            raise checkpoint.error("The weights", error) from error
     return model.to(device).eval()
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -171,3 +174,21 @@ def test_what_cannot_be_measured_is_told_in_a_sentence(
         line for line in capsys.readouterr().err.splitlines() if line.startswith("hogwild: ")
     ]
     assert said in line
+
+
+@pytest.mark.parametrize("command", [["hogwild_agents", "bench"], ["hogwild_agents.bench"]])
+def test_a_hub_that_cannot_be_reached_is_asked_once(command: list[str], tmp_path: Path) -> None:
+    proxies = ("http_proxy", "https_proxy", "all_proxy")
+    kept = {name: value for name, value in os.environ.items() if name.lower() not in proxies}
+    nobody = {"HF_HOME": str(tmp_path), "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0"}
+    done = subprocess.run(
+        [sys.executable, "-m", *command, "--model", "nope"],
+        env={**kept, **nobody},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    making, sentence = done.stderr.splitlines()
+    assert making == "Making nope ..."
+    assert sentence.startswith("hogwild: The model 'nope' is neither a folder here nor in the ")

@@ -76,8 +76,17 @@ def test_a_saved_model_is_loaded_by_its_path(tmp_path: object) -> None:
 def test_what_cannot_be_made_is_told_in_a_sentence() -> None:
     with pytest.raises(ConfigError, match=r"no preset 'qwen9': take one of qwen2\.5-0\.5b, "):
         check_preset(Settings(preset="qwen9"), CPU)
-    with pytest.raises(ModelError, match=r"The model '\./nowhere' cannot be loaded \("):
+    with pytest.raises(ConfigError, match=r"no preset 'tinny': did you mean 'tiny'\? Take one of "):
+        check_preset(Settings(preset="tinny"), CPU)
+    with pytest.raises(ModelError, match=r"There is no model folder '\./nowhere': give 'bundled'"):
         make_model(Settings(preset=None, model="./nowhere"), CPU)
+
+
+def test_the_bundled_model_is_known_by_its_name() -> None:
+    model = make_model(Settings(preset=None, model="bundled"), CPU)
+    assert model.dtype == torch.float32
+    half = make_model(Settings(preset=None, model="bundled", dtype="bf16"), CPU)
+    assert half.dtype == torch.bfloat16
 
 
 def test_the_products_are_those_of_every_linear_layer() -> None:
