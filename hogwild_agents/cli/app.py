@@ -25,6 +25,7 @@ from hogwild_agents.errors import ConfigError, HogwildError, ProblemError
 FAILED = 2
 NOBODY_READS = 141
 EVAL_BUDGET = 512
+HELP = {"help_option_names": ["-h", "--help"]}
 
 app = typer.Typer(
     name="hogwild",
@@ -32,6 +33,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings=HELP,
 )
 model_app = typer.Typer(help="Facts about models.", no_args_is_help=True)
 app.add_typer(model_app, name="model")
@@ -103,7 +105,7 @@ def _invoke(arguments: list[str]) -> int:
 
 def _say_nothing_of_types(command: Any) -> None:
     """Keep typer from calling --help a <bool>: it takes no value."""
-    option = command.get_help_option(command.context_class(command))
+    option = command.get_help_option(command.context_class(command, **HELP))
     if option is not None:
         option.metavar = opt.FLAG
     for one in getattr(command, "commands", {}).values():

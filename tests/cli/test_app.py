@@ -186,10 +186,13 @@ def test_no_arguments_show_the_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert captured.err == ""
 
 
-@pytest.mark.parametrize("command", ["", "run", "replay", "model check", "bench"])
-def test_help_is_a_flag(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("command", ["", "run", "replay", "model", "model check", "bench"])
+def test_help_is_a_flag_of_two_names(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert call([*command.split(), "--help"]) == 0
-    assert "bool" not in capsys.readouterr().out
+    long = capsys.readouterr().out
+    assert "bool" not in long
+    assert call([*command.split(), "-h"]) == 0
+    assert capsys.readouterr().out == long
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
