@@ -70,7 +70,7 @@ def run(config: RunConfig, output: Output) -> int:
     with loaded(config, quiet=output.quiet) as model:
         team = build_team(config, model, watchers=watchers(view, output))
         task = team.start(problem, on_event=view.handle, transcript=config.save)
-        if config.model == "bundled" and not output.quiet:
+        if config.model == "bundled":  # also with --quiet: the answer is wrong all the same
             _warn_of_language(problem)
         with view:
             failure = anyio.run(execute, task, view)

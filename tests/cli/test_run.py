@@ -93,6 +93,12 @@ def test_quiet_is_the_answer_alone(tmp_path: Path, capsys: pytest.CaptureFixture
     assert is_correct(out.rstrip("\n"), PROBLEM)
 
 
+def test_quiet_warns_of_an_answer_that_means_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    call(["run", "7 + 1", "--quiet", "--budget", "4"])
+    captured = capsys.readouterr()
+    assert captured.err.startswith("hogwild: the bundled model is a toy that knows nothing but ")
+
+
 def test_standard_input_and_a_config(tmp_path: Path) -> None:
     (tmp_path / "team.toml").write_text(
         'layout = "contiguous"\nworkers = ["Ada", "Ben"]\nbudget = 3\n'
