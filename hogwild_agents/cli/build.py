@@ -15,12 +15,13 @@ from logging import ERROR
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hogwild_agents.checkpoint import find_here, read_config
 from hogwild_agents.cli import processes
 from hogwild_agents.cli.interrupts import ends_at_once
 from hogwild_agents.cli.notices import engine_warnings
 from hogwild_agents.cli.progress import Progress
 from hogwild_agents.config import RunConfig
-from hogwild_agents.errors import ConfigError
+from hogwild_agents.errors import ConfigError, ModelError
 from hogwild_agents.nearest import nearest
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = [
     "build_policies",
     "build_team",
+    "check_model",
     "check_place",
     "check_policies",
     "check_prompt",
@@ -174,6 +176,21 @@ def build_policies(config: RunConfig) -> list[Policy]:
         return policy
 
     return [build(name) for name in config.policies]
+
+
+def check_model(name: str) -> None:
+    """Raise a ModelError if a model can be nowhere, as far as that is told without any library.
+
+    A Hugging Face id is taken for one that there is.
+    """
+    if name.endswith(".gguf") and not Path(name).expanduser().exists():
+        raise ModelError(f"There is no file {name!r}: give the path of a .gguf file that is here.")
+    found = find_here(name)
+    if found is None or found.folder is None or found.gguf is not None:
+        return
+    if not (found.folder / "config.json").is_file():
+        with ends_at_once():
+            read_config(found)  # it says so
 
 
 def check_policies(config: RunConfig, place: str = "") -> None:

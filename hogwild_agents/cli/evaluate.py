@@ -24,8 +24,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from hogwild_agents.checkpoint import find_here
-from hogwild_agents.cli.build import build_team, check_policies, check_prompt, loaded
+from hogwild_agents.cli.build import build_team, check_model, check_policies, check_prompt, loaded
 from hogwild_agents.cli.columns import print_table
 from hogwild_agents.cli.interrupts import INTERRUPTED
 from hogwild_agents.config import RunConfig
@@ -141,6 +140,7 @@ def evaluate(config: RunConfig, plan: Plan, *, as_json: bool) -> int:
     Raises:
         HogwildError: something was asked for that cannot be.
     """
+    check_model(config.model)
     check_policies(config)
     check_prompt(config)
     tasks = {seed: _tasks(plan, config.model, seed) for seed in plan.seeds}
@@ -170,7 +170,6 @@ def _tasks(plan: Plan, model: str, seed: int) -> list[Task]:
     if plan.file is not None:
         return _read(plan.file)[: plan.problems]
     if model != "bundled":
-        find_here(model)
         raise ProblemError(
             f"There are no problems for {model!r}: give --file with JSON lines such as "
             '{"problem": "...", "answer": "..."}.'

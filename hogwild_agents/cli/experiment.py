@@ -13,7 +13,13 @@ import anyio
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from hogwild_agents.cli.build import build_policies, check_policies, check_prompt, loaded
+from hogwild_agents.cli.build import (
+    build_policies,
+    check_model,
+    check_policies,
+    check_prompt,
+    loaded,
+)
 from hogwild_agents.cli.columns import print_table
 from hogwild_agents.cli.interrupts import INTERRUPTED
 from hogwild_agents.config import RunConfig
@@ -97,6 +103,7 @@ def experiment(
         raise ConfigError(f"--format cannot be {form!r}: choose from table, {', '.join(FORMATS)}.")
     plan = Plan.load(file)
     config = _config(plan, threads)
+    check_model(config.model)
     cells = cells_of(plan)
     baselines(plan, cells)
     for cell in cells:

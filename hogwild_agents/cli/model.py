@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 
-from hogwild_agents.cli.build import loaded
+from hogwild_agents.cli.build import check_model, loaded
 from hogwild_agents.cli.columns import print_columns
 from hogwild_agents.cli.facts import ModelFacts, of_config, of_model
 from hogwild_agents.cli.interrupts import ends_at_once
@@ -43,6 +43,7 @@ def check(config: RunConfig, *, from_config: bool, as_json: bool) -> int:
 
 
 def _facts(config: RunConfig, *, from_config: bool) -> ModelFacts:
+    check_model(config.model)
     if not from_config:
         with loaded(config, quiet=False) as model:
             return of_model(model)

@@ -12,8 +12,14 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from hogwild_agents.checkpoint import find_here
-from hogwild_agents.cli.build import build_team, check_place, check_policies, check_prompt, loaded
+from hogwild_agents.cli.build import (
+    build_team,
+    check_model,
+    check_place,
+    check_policies,
+    check_prompt,
+    loaded,
+)
 from hogwild_agents.cli.interrupts import INTERRUPTED
 from hogwild_agents.cli.progress import Progress
 from hogwild_agents.cli.view import SilentView, View
@@ -62,6 +68,7 @@ def run(config: RunConfig, output: Output) -> int:
     Raises:
         HogwildError: something was asked for that cannot be, or the run failed.
     """
+    check_model(config.model)
     problem = _problem(config)
     check_policies(config)
     check_prompt(config)
@@ -103,7 +110,6 @@ def watchers(view: View, output: Output) -> list[Policy]:
 def _problem(config: RunConfig) -> str:
     if config.problem is None:
         if config.model != "bundled":
-            find_here(config.model)
             raise ProblemError(
                 f"There is no problem for {config.model!r}: give one as an argument, with --file, "
                 "or as - for the standard input."

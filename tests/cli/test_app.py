@@ -71,6 +71,10 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["run", "--model", "./no-such-folder"], "There is no model folder './no-such-folder'"),
         (["run", "--model", "bundle"], "There is no model 'bundle': did you mean 'bundled'?"),
         (["run", "--model", "Qwen/Qwen3-8B"], "There is no problem for 'Qwen/Qwen3-8B': give one"),
+        (["run", "--model", "nope.gguf"], "There is no file 'nope.gguf': give the path of a .ggu"),
+        (["run", "--model", "nope.gguf", "x"], "There is no file 'nope.gguf': give the path of a "),
+        (["eval", "--model", "a/nope.gguf"], "There is no file 'a/nope.gguf': give the path of a"),
+        (["model", "check", "nope.gguf"], "There is no file 'nope.gguf': give the path of a .ggu"),
         (
             ["run", "--model", "./no-such-folder", "x"],
             "There is no model folder './no-such-folder'",
@@ -108,6 +112,14 @@ def test_what_cannot_be_done(
     monkeypatch.chdir(tmp_path)
     assert refused(arguments, capsys).startswith(sentence)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("command", ["run", "eval", "run x"])
+def test_a_model_that_is_none_is_told_before_a_lacking_problem(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sentence = refused([*command.split(), "--model", str(tmp_path)], capsys)
+    assert sentence.startswith(f"The folder '{tmp_path}' has no config.json, so it is no ")
 
 
 @pytest.mark.parametrize("text", ["no json", '{"problem": "x"}', '{"problem": 1, "answer": "2"}'])
