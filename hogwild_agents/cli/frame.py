@@ -238,13 +238,18 @@ class Frame:
             return filled([], room)
         steps = self._record.steps
         title = Text(f" {HISTORIES.get(self._record.layout, 'Finished steps')} ", "bold")
-        title.append(f"{len(steps)} " if steps else "", f"not bold {FAINT}")
-        title.truncate(width - 2, overflow="ellipsis")
         lines: list[Text] = []
+        whole = 0
         for step in reversed(steps):
             if len(lines) >= room - 1:
                 break
             lines = [*map(indent, self._lines(step, width - 2)), *lines]
+            whole += len(lines) < room
+        number = f"{len(steps)} " if steps else ""
+        if tight and whole < len(steps):  # nothing will move any more that would tell it
+            number += f"· {len(steps) - whole} earlier "
+        title.append(number, f"not bold {FAINT}")
+        title.truncate(width - 2, overflow="ellipsis")
         lines = [overlay(rule(width, above=above), 1, title), *lines[-(room - 1) :]]
         return lines if tight else filled(lines, room)
 

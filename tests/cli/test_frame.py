@@ -138,6 +138,20 @@ def test_history_shows_the_latest_steps() -> None:
     assert "step number 3." not in text
 
 
+def test_the_frame_that_stays_tells_how_many_steps_it_lacks() -> None:
+    steps = {"Alice": [f"step number {number}." for number in range(60)]}
+    _, frame = at(None, steps)
+    lines = plain(frame.draw(80, 24, tight=True)).splitlines()
+    (title,) = [line for line in lines if "Past steps" in line]
+    below = lines[lines.index(title) :]
+    written = 59  # the last one is not finished
+    shown = sum("step number" in line for line in below)
+    assert 0 < shown < written
+    assert f" seen by all {written} · {written - shown} earlier ─" in title
+    assert "earlier" not in plain(frame.draw(80, 200, tight=True))
+    assert "earlier" not in plain(frame.draw(80, 24)), "it would change all the time"
+
+
 def test_unfinished_step_shows_its_end() -> None:
     _, frame = at(None, {"Alice": [" ".join(f"word{n}" for n in range(500))]})
     text = plain(frame.draw(80, 24))
