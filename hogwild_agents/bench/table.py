@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 
@@ -23,6 +25,10 @@ from hogwild_agents.bench.timing import NOISY
 
 Table = tuple[str, Sequence[str], Sequence[Sequence[str]]]
 """Title, heads, rows."""
+NAMED = 8
+"""Cells that a sentence names at most."""
+PLACE = 2
+"""Columns that say which cell a row is of."""
 
 
 def tables(report: Report) -> list[Table]:
@@ -49,31 +55,62 @@ def remarks(report: Report) -> list[str]:
 
 def noise(report: Report) -> list[str]:
     """Return which figures cannot be trusted; of many cells in one sentence."""
-    noisy = [cell.times[SINGLE].spread for cell in report.cells if cell.noisy]
+    noisy = [cell for cell in report.cells if cell.noisy]
     if len(noisy) < 3:
         return report.noise
+    worst = max(cell.times[SINGLE].spread for cell in noisy)
     return [
-        f"Too noisy in {len(noisy)} of {len(report.cells)} cells: a single sequence varied by up "
-        f"to {max(noisy):.0%} of its median (the middle half of the rounds), where {NOISY:.0%} is "
-        "the most; --json tells which. Close what else runs and measure again."
+        f"Too noisy in {len(noisy)} of {len(report.cells)} cells ({_names(noisy)}): a single "
+        f"sequence varied by up to {worst:.0%} of its median (the middle half of the rounds), "
+        f"where {NOISY:.0%} is the most. Close what else runs and measure again."
     ]
 
 
-def as_plain(report: Report) -> str:
-    """Return the tables as plain text."""
+def _names(cells: Sequence[Cell]) -> str:
+    """Return the names of cells, such as ``1k × 2, 4``: a context, and numbers of workers."""
+    named: dict[int, list[str]] = {}
+    for cell in cells[:NAMED]:
+        named.setdefault(cell.context, []).append(str(cell.workers))
+    names = [f"{short(context)} × {', '.join(some)}" for context, some in named.items()]
+    more = f"; and {len(cells) - NAMED} more, which --json names" if len(cells) > NAMED else ""
+    return f"context × workers: {'; '.join(names)}{more}"
+
+
+def as_plain(report: Report, width: int | None = None) -> str:
+    """Return the tables as plain text, each in pieces that are no wider than ``width``."""
     parts = [heading(report), ""]
     for one in tables(report):
-        parts += [*_lines(one), ""]
+        parts += [*_lines(one, width), ""]
     return "\n".join([*parts, *remarks(report), *noise(report)]) + "\n"
 
 
-def _lines(table: Table) -> list[str]:
-    title, heads, rows = table
-    spaced = (
-        "  ".join(text.rjust(width) for text, width in zip(row, _widths(table), strict=True))
-        for row in (heads, *rows)
-    )
-    return [title, *spaced]
+def _lines(table: Table, width: int | None = None) -> list[str]:
+    """Return a table's lines: what is too wide goes on below, with the cells' names again."""
+    title, *_ = table
+    lines = [title]
+    for columns in _pieces(_widths(table), width):
+        for row in _rows(table):
+            lines.append("  ".join(row[one].rjust(_widths(table)[one]) for one in columns))
+    return lines
+
+
+def _rows(table: Table) -> list[Sequence[str]]:
+    _, heads, rows = table
+    return [heads, *rows]
+
+
+def _pieces(widths: Sequence[int], width: int | None) -> list[list[int]]:
+    """Return which columns stand side by side."""
+    place = list(range(PLACE))
+    pieces = [[*place]]
+    for column in range(PLACE, len(widths)):
+        wanted = [*pieces[-1], column]
+        needed = sum(widths[one] + 2 for one in wanted) - 2
+        if width is not None and needed > width and len(wanted) > PLACE + 1:
+            wanted = [*place, column]
+            pieces.append(wanted)
+        pieces[-1] = wanted
+    return pieces
 
 
 def _widths(table: Table) -> list[int]:
@@ -87,7 +124,8 @@ def show(report: Report) -> None:
         from rich.console import Console
         from rich.table import Table as RichTable
     except ImportError:
-        print(as_plain(report), end="")
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        print(as_plain(report, width), end="")
         return
     console = Console()
     if not console.is_terminal:
@@ -97,7 +135,7 @@ def show(report: Report) -> None:
     for one in tables(report):
         title, heads, rows = one
         if sum(_widths(one)) + 3 * len(heads) + 1 > console.width:  # it would cut the numbers
-            text = "\n".join([*_lines(one), ""])
+            text = "\n".join([*_lines(one, console.width), ""])
             console.print(text, markup=False, highlight=False, soft_wrap=True)
             continue
         drawn = RichTable(title=title, title_justify="left", title_style="bold")
