@@ -21,6 +21,8 @@ def run(settings: Settings) -> int:
         ConfigError, ModelError: see :func:`hogwild_agents.bench.run.bench`.
     """
     report = bench(settings, _say, partial(_write, settings))
+    if not report.complete:
+        _leave_the_line()
     show(report)
     _write(settings, report)
     return 0 if report.complete else INTERRUPTED
@@ -28,6 +30,14 @@ def run(settings: Settings) -> int:
 
 def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
+
+
+def _leave_the_line() -> None:
+    """Begin a new line on a terminal, where ``^C`` stands on this one."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream.isatty():
+            print(file=stream, flush=True)
+            return
 
 
 def _write(settings: Settings, report: Report) -> None:

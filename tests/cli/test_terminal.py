@@ -108,6 +108,16 @@ def test_an_evaluation_that_is_broken_off_says_so(tmp_path: Path) -> None:
     assert terminal.is_given_back
 
 
+def test_a_benchmark_that_is_broken_off_reports_on_a_line_of_its_own(tmp_path: Path) -> None:
+    quick = ("--preset", "tiny", "--context", "64", "--workers", "1", "--threads", "1")
+    with Terminal("bench", *quick, "--rounds", "999", "--no-compile", cwd=tmp_path) as terminal:
+        terminal.read_until(rb"Context 64, 1 worker \.\.\.")
+        terminal.press_ctrl_c()
+        assert terminal.finish() == 130
+    assert re.search(r"\^C\ntiny, bfloat16, on ", terminal.text)
+    assert "Interrupted: this is what was measured until then." in terminal.text
+
+
 def test_ctrl_c_while_loading(tmp_path: Path) -> None:
     with Terminal(*ENDLESS, cwd=tmp_path) as terminal:
         terminal.read_until(rb"Loading")
