@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from importlib import import_module
 from logging import ERROR
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from hogwild_agents.checkpoint import find_here, read_config
 from hogwild_agents.cli import processes
+from hogwild_agents.cli.compiling import noticed
 from hogwild_agents.cli.interrupts import ends_at_once
 from hogwild_agents.cli.notices import engine_warnings
 from hogwild_agents.cli.progress import Progress
@@ -45,8 +47,9 @@ STAGES = {
     "config": "config",
     "tokenizer": "tokenizer",
     "weights": "weights",
-    "check": "preparing kernels, comparing its logits with the plain forward's",
+    "check": "comparing its logits with the plain forward's",
 }
+COMPILING = "compiling kernels, the first time on this machine"
 POLICIES = {
     "redundancy-check": "RedundancyCheck",
     "stop-on-answer": "StopOnAnswer",
@@ -110,14 +113,28 @@ def _load(config: RunConfig, progress: Progress) -> Iterator[LanguageModel]:
             processes.tell(options, config.threads)
         parts = f" {load.done} of {load.total}" if load.total else ""
         progress.show(f"Loading {config.model} · {STAGES[load.stage]}{parts}")
+        if load.stage == "check" and _may_compile(config):
+            tell = partial(progress.tell, f"Loading {config.model} · {COMPILING}")
+            stack.enter_context(noticed(tell))
 
     verbosity = logging.get_verbosity()
     logging.set_verbosity(ERROR)  # its warnings would stand in the middle of a view
     try:
-        with load_model(**options, tensor_parallel=several, on_progress=report) as model:
+        with ExitStack() as stack:
+            model = load_model(**options, tensor_parallel=several, on_progress=report)
+        with model:
             yield model
     finally:
         logging.set_verbosity(verbosity)
+
+
+def _may_compile(config: RunConfig) -> bool:
+    """Whether numba may be needed: to import it for nothing takes a while."""
+    import torch
+
+    if config.kernels is False:
+        return False
+    return config.device == "cpu" or (config.device == "auto" and not torch.cuda.is_available())
 
 
 def load_options(config: RunConfig) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from hogwild_agents.cli import app
 from hogwild_agents.cli.app import call
 from hogwild_agents.errors import ModelError
 from hogwild_agents.layouts import LAYOUTS
+from tests.cli.test_run import unprompted
 
 
 def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
@@ -167,7 +168,7 @@ def ended(arguments: list[str], out: str | int) -> tuple[int, str]:
             text=True,
             check=False,
         )
-    return done.returncode, done.stderr
+    return done.returncode, unprompted(done.stderr)
 
 
 @pytest.mark.parametrize("kind", [ImportError, ModelError])

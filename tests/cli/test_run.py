@@ -36,6 +36,13 @@ def hogwild(
     )
 
 
+def unprompted(stderr: str) -> str:
+    """Return what stderr says but for kernels that are compiled, on the first run of a machine."""
+    return "".join(
+        line for line in stderr.splitlines(keepends=True) if "compiling kernels" not in line
+    )
+
+
 def called(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     """Run the command in this process; return what it printed."""
     assert call(arguments) == 0
@@ -45,7 +52,7 @@ def called(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 def test_solves_a_problem_in_lines(tmp_path: Path) -> None:
     done = hogwild("run", PROBLEM.text, "--save", "run.jsonl", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
+    assert unprompted(done.stderr) == ""
     lines = done.stdout.splitlines()
     assert lines[-1] == "Transcript: run.jsonl"
     assert lines[-2].startswith("Answer: ")
@@ -66,7 +73,7 @@ def test_ends_when_nobody_reads(tmp_path: Path) -> None:
         assert "[1]: " in process.stdout.readline()
         process.stdout.close()
         assert process.wait(60) == 141
-        assert process.stderr.read() == ""
+        assert unprompted(process.stderr.read()) == ""
     result = read_transcript(tmp_path / "run.jsonl").result
     assert result is not None
     assert result.reason == "nobody reads"
