@@ -15,18 +15,12 @@ from typing import TYPE_CHECKING
 import anyio
 from pydantic import BaseModel, ConfigDict, ValidationError
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 
 from hogwild_agents.cli.build import build_team, check_model, check_policies, check_prompt, loaded
 from hogwild_agents.cli.columns import print_table
 from hogwild_agents.cli.interrupts import INTERRUPTED
+from hogwild_agents.cli.tally import Tally
 from hogwild_agents.config import RunConfig
 from hogwild_agents.errors import ConfigError, HogwildError, ProblemError, RunError
 from hogwild_agents.experiment.statistics import Estimate, average, ratio, share
@@ -218,8 +212,7 @@ async def _measure(
     jobs = [(arm, seed, task) for arm in plan.arms for seed in plan.seeds for task in tasks[seed]]
     places = anyio.Semaphore(plan.concurrency)
     failures: list[HogwildError] = []
-    bar = _bar()
-    line = bar.add_task("", total=len(jobs))
+    tally = Tally(len(jobs))
     coordinator = CacheCoordinator(model.engine)
 
     async def work(arm: Arm, seed: int, task: Task) -> None:
@@ -230,9 +223,9 @@ async def _measure(
             runs.cancel_scope.cancel()
         finally:
             places.release()
-        bar.update(line, advance=1, description=f"{arm.layout} × {arm.workers}")
+        tally.advance(f"{arm.layout} × {arm.workers}")
 
-    with bar:
+    with tally:
         async with coordinator, anyio.create_task_group() as group:
             group.start_soon(_heed_signals, group.cancel_scope)
             async with anyio.create_task_group() as runs:
@@ -341,19 +334,6 @@ def _caption(config: RunConfig, plan: Plan, runs: int, seconds: float) -> str:
         f"\n{runs:,} runs of {config.model} in {seconds:,.0f} s, at most {config.budget:,} ticks "
         f"each; seeds {', '.join(map(str, plan.seeds))}.\nIn brackets 95 % intervals over the "
         "problems: Wilson's for the accuracy, Student's for the rest, for the ratio paired."
-    )
-
-
-def _bar() -> Progress:
-    console = Console(stderr=True)
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
     )
 
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import anyio
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from hogwild_agents.cli.build import (
     build_policies,
@@ -22,6 +21,7 @@ from hogwild_agents.cli.build import (
 )
 from hogwild_agents.cli.columns import print_table
 from hogwild_agents.cli.interrupts import INTERRUPTED
+from hogwild_agents.cli.tally import Tally
 from hogwild_agents.config import RunConfig
 from hogwild_agents.errors import ConfigError, HogwildError, RunError
 from hogwild_agents.experiment.cells import Cell, baselines, cells_of
@@ -123,6 +123,9 @@ def experiment(
     else:
         report = make_report(file.stem, plan, cells, done, planned=len(jobs))
         _tell(report, folder, form)
+    if left and not report_only and len(done) < len(jobs):
+        sys.stdout.flush()
+        print("Interrupted: the same command goes on.", file=sys.stderr)
     return 0 if report_only or len(done) == len(jobs) else INTERRUPTED
 
 
@@ -165,15 +168,13 @@ async def _run(
         except HogwildError as error:
             raise ConfigError(_place(job, error)) from error
 
-    bar = _bar()
-    line = bar.add_task("", total=planned, completed=planned - len(jobs))
     limit = plan.run.concurrency
     failure: HogwildError | None = None
-    with bar:
+    with Tally(planned, planned - len(jobs)) as tally:
         async with coordinator, anyio.create_task_group() as group:
             group.start_soon(_heed_signals, group.cancel_scope)
             try:
-                await run_jobs(jobs, solve, store, limit=limit, on_done=lambda _: bar.advance(line))
+                await run_jobs(jobs, solve, store, limit=limit, on_done=lambda _: tally.advance())
             except HogwildError as error:  # raised in here, it would come out as a group's
                 failure = error
             group.cancel_scope.cancel()
@@ -214,19 +215,6 @@ async def _heed_signals(scope: anyio.CancelScope) -> None:
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async for _ in signals:
             scope.cancel()
-
-
-def _bar() -> Progress:
-    console = Console(stderr=True)
-    return Progress(
-        TextColumn("Runs"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
 
 
 # -- what is told
