@@ -53,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--preset", default="qwen2.5-0.5b", help=", ".join(PRESETS))
-    what.add_argument("--model", help="a folder or Hugging Face id, instead of a preset")
+    what.add_argument("--model", help="bundled, a folder or a Hugging Face id")
     parser.add_argument("--workers", default=",".join(map(str, WORKERS)))
     parser.add_argument("--context", default=",".join(map(str, CONTEXTS)), help="such as 1k,4k,32k")
     parser.add_argument("--dtype", default="auto")

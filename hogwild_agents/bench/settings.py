@@ -32,7 +32,7 @@ class Settings:
 
     Attributes:
         preset: the shape of a known model with random weights, or None for ``model``.
-        model: a folder or Hugging Face id, or None for ``preset``.
+        model: ``bundled``, a folder or a Hugging Face id, or None for ``preset``.
         workers: how many workers think at once; one row of the table for each, in every context.
         contexts: how many tokens each worker sees.
         dtype: of weights and cache; ``auto`` is bfloat16, or that of the checkpoint.

@@ -28,7 +28,7 @@ def bench(
         str | None,
         typer.Option(
             metavar="MODEL",
-            help="A folder or Hugging Face id, instead of a preset.",
+            help="bundled, a folder or a Hugging Face id, instead of a preset.",
             rich_help_panel=MODEL,
         ),
     ] = None,
