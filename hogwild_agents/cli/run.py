@@ -128,9 +128,9 @@ def _warn_of_language(problem: str) -> None:
 
     if not is_problem(problem):
         print(
-            "hogwild: the bundled model is a toy that knows nothing but lists of sums, such as "
-            "'Tasks: a) 7 + 1 - 3 b) 4 + 9', so its answer to this will mean nothing: name a model "
-            "of your own with --model.",
+            "hogwild: the bundled model is a toy that knows nothing but lists of 2 to 12 small "
+            "sums, such as 'Tasks: a) 7 + 1 - 3 b) 4 + 9', so its answer to this will mean "
+            "nothing: name a model of your own with --model.",
             file=sys.stderr,
         )
 

@@ -13,7 +13,7 @@ from hogwild_agents.cli import app
 from hogwild_agents.cli.app import call
 from hogwild_agents.errors import ModelError
 from hogwild_agents.layouts import LAYOUTS
-from tests.cli.test_run import unprompted
+from tests.cli.first_run import unprompted
 
 
 def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
@@ -21,9 +21,10 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     assert call(arguments) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err.startswith("hogwild: ")
-    assert captured.err.count("\n") == 1
-    return captured.err.removeprefix("hogwild: ").rstrip()
+    error = unprompted(captured.err)
+    assert error.startswith("hogwild: ")
+    assert error.count("\n") == 1
+    return error.removeprefix("hogwild: ").rstrip()
 
 
 @pytest.mark.parametrize(

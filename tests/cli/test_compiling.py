@@ -12,7 +12,7 @@ import pytest
 from hogwild_agents.cli.compiling import noticed
 from hogwild_agents.cli.progress import Progress
 
-RUN = ["run", "Tasks: a) 7 + 1 - 3", "--budget", "1", "--plain"]
+RUN = ["run", "Tasks: a) 7 + 1 - 3 b) 4 + 9", "--budget", "1", "--plain"]
 
 
 def test_a_first_run_in_a_pipe_says_what_it_waits_for(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from hogwild_agents.cli.model import size
 from hogwild_agents.cli.stand_in import build_stand_in, is_steady
 from hogwild_agents.config import RunConfig
 from hogwild_agents.engine import compiled
+from tests.cli.first_run import unprompted
 from tests.models.folders import TEXT, change_config, drawn, save, save_tokenizer, tiny_llama
 
 OLD_KEYS = {
@@ -41,7 +42,7 @@ def as_json(arguments: list[str], capsys: pytest.CaptureFixture[str], code: int 
     capsys.readouterr()
     assert call(["model", "check", "--json", *arguments]) == code
     out, err = capsys.readouterr()
-    assert err == ""
+    assert unprompted(err) == ""
     return json.loads(out)
 
 
@@ -50,7 +51,7 @@ def as_text(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     capsys.readouterr()
     assert call(["model", "check", *arguments]) == 0
     out, err = capsys.readouterr()
-    assert err == ""
+    assert unprompted(err) == ""
     return " ".join(out.split())
 
 
@@ -383,7 +384,7 @@ def test_a_long_view_is_one_line_on_stderr(
 ) -> None:
     arguments = ["run", "x " * 300, "--model", str(folder), "--budget", "3", "--plain"]
     assert call([*arguments, "--max-context", "5000"]) in (0, 1)
-    lines = capsys.readouterr().err.splitlines()
+    lines = unprompted(capsys.readouterr().err).splitlines()
     assert len(lines) == 1
     assert lines[0].startswith("hogwild: The view of ")
     assert "but the model was trained for 256" in lines[0]
@@ -394,6 +395,6 @@ def test_a_view_past_the_limit_is_told_what_to_do(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call(["run", "x " * 300, "--model", str(folder), "--budget", "3"]) == 2
-    err = capsys.readouterr().err
+    err = unprompted(capsys.readouterr().err)
     assert err.startswith("hogwild: ")
     assert "256" in err

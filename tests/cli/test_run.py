@@ -14,6 +14,7 @@ import pytest
 from hogwild_agents import read_transcript
 from hogwild_agents.bundled.task import Distribution, held_out_problems, is_correct
 from hogwild_agents.cli.app import call
+from tests.cli.first_run import unprompted
 
 PROBLEM = held_out_problems(1, 1, Distribution(tasks=(5, 5), terms=(3, 4)))[0]
 COMMAND = [sys.executable, "-m", "hogwild_agents.cli"]
@@ -33,13 +34,6 @@ def hogwild(
         check=False,
         env=environment,
         timeout=120,
-    )
-
-
-def unprompted(stderr: str) -> str:
-    """Return what stderr says but for kernels that are compiled, on the first run of a machine."""
-    return "".join(
-        line for line in stderr.splitlines(keepends=True) if "compiling kernels" not in line
     )
 
 
@@ -103,7 +97,9 @@ def test_quiet_is_the_answer_alone(tmp_path: Path, capsys: pytest.CaptureFixture
 def test_quiet_warns_of_an_answer_that_means_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     call(["run", "7 + 1", "--quiet", "--budget", "4"])
     captured = capsys.readouterr()
-    assert captured.err.startswith("hogwild: the bundled model is a toy that knows nothing but ")
+    assert unprompted(captured.err).startswith(
+        "hogwild: the bundled model is a toy that knows nothing but "
+    )
 
 
 def test_standard_input_and_a_config(tmp_path: Path) -> None:
@@ -184,8 +180,8 @@ def test_failed_run_shows_what_there_is_and_one_sentence(
     arguments = ["run", PROBLEM.text, "--policy", "broken_policy:Broken", "--save", "run.jsonl"]
     assert call(arguments) == 2
     captured = capsys.readouterr()
-    assert captured.err.startswith("hogwild: ")
-    assert captured.err.count("\n") == 1
+    assert unprompted(captured.err).startswith("hogwild: ")
+    assert unprompted(captured.err).count("\n") == 1
     assert "out of luck" in captured.err
     assert "Alice [1]: " in captured.out
     assert "(Failed · 4 ticks · " in captured.out
@@ -201,7 +197,7 @@ def test_problem_longer_than_the_context(
     assert call(["run", "x" * 9000, "--save", str(path)]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err.count("\n") == 1
+    assert unprompted(captured.err).count("\n") == 1
     assert "4096" in captured.err
     assert not path.exists()
 
@@ -214,8 +210,10 @@ def test_transcript_that_is_cut_short(tmp_path: Path, capsys: pytest.CaptureFixt
     assert call(["replay", str(path)]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err.startswith(f"hogwild: The transcript '{path}' is cut short: give --partial")
-    assert captured.err.count("\n") == 1
+    assert unprompted(captured.err).startswith(
+        f"hogwild: The transcript '{path}' is cut short: give --partial"
+    )
+    assert unprompted(captured.err).count("\n") == 1
     partial = called(["replay", "--partial", str(path)], capsys).splitlines()
     assert partial[-2].startswith("(The transcript is cut short here · ")
 

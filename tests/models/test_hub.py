@@ -14,6 +14,7 @@ import pytest
 
 from hogwild_agents.checkpoint import find_here
 from hogwild_agents.errors import ModelError
+from tests.cli.first_run import unprompted
 from tests.models.folders import save, tiny_llama
 
 NAME = "somebody/tiny-llama"
@@ -33,7 +34,7 @@ def hogwild(home: Path, network: dict[str, str], *arguments: str) -> tuple[int, 
         text=True,
         check=False,
     )
-    return done.returncode, done.stderr.splitlines()
+    return done.returncode, unprompted(done.stderr).splitlines()
 
 
 def cached(home: Path) -> Path:
