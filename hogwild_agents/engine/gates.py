@@ -27,8 +27,6 @@ _TOGETHER = ("gate_up_proj", "down_proj")
 """Those of one whose first two are one, the gate's outputs first."""
 _FEW = 1 << 14
 """So many numbers are one thread's: to wake others would take longer."""
-
-
 _SIZES = 1.5, 40.0, 1000.0
 """Of the numbers that an MLP is tried with: some models keep large ones within limits."""
 
