@@ -15,6 +15,7 @@ from hogwild_agents.cli.progress import Progress
 RUN = ["run", "Tasks: a) 7 + 1 - 3 b) 4 + 9", "--budget", "1", "--plain"]
 
 
+@pytest.mark.sweep
 def test_a_first_run_in_a_pipe_says_what_it_waits_for(tmp_path: Path) -> None:
     pytest.importorskip("numba")
     said = [

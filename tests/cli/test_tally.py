@@ -57,6 +57,7 @@ def test_few_runs_are_few_lines_and_those_of_before_count(
     ]
 
 
+@pytest.mark.sweep
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")
 def test_an_experiment_that_is_broken_off_says_how_it_goes_on(tmp_path: Path) -> None:
     from tests.cli.terminal import Terminal
