@@ -127,6 +127,7 @@ def test_the_config_alone_tells_what_the_model_tells(
     ]
 
 
+@pytest.mark.sweep
 def test_a_large_model_needs_little_to_be_looked_at(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

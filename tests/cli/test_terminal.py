@@ -42,6 +42,7 @@ def test_live_view_of_a_run(tmp_path: Path) -> None:
     assert re.search(r"Steps finished: Alice \d+, Bob \d+, Carol \d+", shown)
 
 
+@pytest.mark.sweep
 def test_a_paced_run_says_so(tmp_path: Path) -> None:
     with Terminal("run", PROBLEM.text, "--pace", "500", cwd=tmp_path) as terminal:
         assert terminal.finish() == 0
@@ -67,6 +68,7 @@ def test_ctrl_c_ends_in_order(tmp_path: Path) -> None:
     assert result.texts["Alice"].startswith("**Alice [1]:** a)")
 
 
+@pytest.mark.sweep
 def test_keys_are_shown_again_afterwards(tmp_path: Path) -> None:
     with Terminal(*ENDLESS, cwd=tmp_path) as terminal:
         assert terminal.echoes
@@ -170,6 +172,7 @@ def test_ctrl_c_in_the_midst_of_a_line_gives_the_cursor_back(tmp_path: Path) -> 
     assert terminal.is_given_back
 
 
+@pytest.mark.sweep
 def test_terminal_may_change_its_size(tmp_path: Path) -> None:
     with Terminal(*ENDLESS, cwd=tmp_path, width=140, height=40) as terminal:
         terminal.read_until(THINKING)
@@ -192,6 +195,7 @@ def test_replay_looks_as_the_run_did(tmp_path: Path) -> None:
     assert again.written.count(HOME) > 1
 
 
+@pytest.mark.sweep
 def test_a_look_at_a_config_shows_no_bars(tmp_path: Path) -> None:
     with Terminal("model", "check", "bundled", "--from-config", cwd=tmp_path) as terminal:
         assert terminal.finish() == 0

@@ -130,6 +130,7 @@ def test_layers_run_as_they_are_when_the_model_is_given_back(how: str, builds: B
     assert builds.count == count
 
 
+@pytest.mark.sweep
 def test_layers_that_somebody_has_compiled_stay_so() -> None:
     model = EVERY["llama"].build()
     model.model.layers[0].compile(backend=Builds())

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 RUNTIME_ONLY = ("anyio", "click", "jinja2", "pydantic", "rich", "structlog", "typer")
 
 # A None in sys.modules reads as "not installed", to an import and to find_spec alike: transformers
@@ -28,6 +30,7 @@ def test_engine_needs_torch_and_transformers_only(tmp_path: Path) -> None:
     assert run(REFUSE + code, tmp_path) == "Engine Feed"
 
 
+@pytest.mark.sweep
 def test_the_benchmark_needs_torch_and_transformers_only(tmp_path: Path) -> None:
     code = (
         "from hogwild_agents.bench.__main__ import main\n"

@@ -87,6 +87,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.sweep
 def test_mistakes_are_found_before_anything_is_told(models: Path) -> None:
     with Processes("mistakes", models) as processes:
         leader, follower = processes.ends(0), processes.ends(1)
