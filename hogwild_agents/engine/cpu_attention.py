@@ -262,9 +262,22 @@ def _give_results(layer, head, room, partial, rows):
 
 
 @njit(nogil=True, error_model="numpy")
-def _attend(layer, element, head, item, start_of_room):
-    """Attend with the queries of an item, over the heads of one group, to the item's slots."""
-    slab, size, start, stop = get(item, 0), get(item, 1), get(item, 2), get(item, 3)
+def _place(layer, element, head, item):
+    """Return where the keys and the values of an item begin."""
+    slab, slot = get(item, 0), head * get(item, 1) + get(item, 2)
+    addresses = pointer(layer.addresses, int64)
+    keys = pointer(get(addresses, 2 * slab), element)
+    values = pointer(get(addresses, 2 * slab + 1), element)
+    return shifted(keys, slot * layer.key_dim), shifted(values, slot * layer.value_dim)
+
+
+@njit(nogil=True, error_model="numpy")
+def _attend(layer, element, head, item, following, start_of_room):
+    """Attend with the queries of an item, over the heads of one group, to the item's slots.
+
+    The beginning of the item that follows is asked for when the end of this one is read.
+    """
+    start, stop = get(item, 2), get(item, 3)
     row, count, partial = get(item, 4), get(item, 5), get(item, 6)
     rows = count * layer.group
     room = _room(start_of_room, layer, rows)
@@ -272,16 +285,16 @@ def _attend(layer, element, head, item, start_of_room):
     tokens = shifted(pointer(layer.rows, int64), 4 * row)
     latest, earliest = _take_queries(layer, element, head, room, tokens, count, start)
     cap = float32(get(pointer(layer.factors, float64), 1))
-    addresses = pointer(layer.addresses, int64)
-    keys = pointer(get(addresses, 2 * slab), element)
-    values = pointer(get(addresses, 2 * slab + 1), element)
+    keys, values = _place(layer, element, head, item)
     for done in range(0, stop - start, TILE):
         slots = min(TILE, stop - start - done)
-        slot = head * size + start + done
-        key, value = shifted(keys, slot * layer.key_dim), shifted(values, slot * layer.value_dim)
         open = latest <= done and done + slots - 1 <= earliest
-        tile = key, layer.key_dim, value, layer.value_dim
-        see(room, rows, *tile, done, slots, open, cap)
+        tile = keys, layer.key_dim, values, layer.value_dim
+        keys, values = shifted(keys, TILE * layer.key_dim), shifted(values, TILE * layer.value_dim)
+        soon = keys, values
+        if done + TILE >= stop - start:
+            soon = _place(layer, element, head, following)
+        see(room, rows, *tile, soon, done, slots, open, cap)
     _give_results(layer, head, room, partial, rows)
 
 
@@ -357,8 +370,10 @@ def _attention(job, element):
         if layer.phases & STORE:
             _store_new(layer, element, head, first, last)
         if layer.phases & ATTEND:
-            for item in range(get(ends, program), get(ends, program + 1)):
-                _attend(layer, element, head, shifted(items, 8 * item), room)
+            end = get(ends, program + 1)
+            for number in range(get(ends, program), end):
+                item, following = shifted(items, 8 * number), min(number + 1, end - 1)
+                _attend(layer, element, head, item, shifted(items, 8 * following), room)
         if layer.phases & MERGE:
             for token in range(first, last):
                 _merge(layer, element, head, token, room)

@@ -51,8 +51,6 @@ _ROWS = len(_OUTS) - 1
 """At most so many rows at a time."""
 _BATCH = 36 if WIDTH == 16 else 20
 """Rows that a thread lays out for itself before it multiplies them."""
-_LINE = 64
-"""Bytes of a line of the processor's caches."""
 _CHUNK = 1024
 """So many of the inputs at a time: those of a few rows fit into the processor's first cache. The
 products of so many 8-bit weights with 16-bit inputs do not overflow the lanes of 32 bits."""
@@ -187,9 +185,8 @@ def _build_tiles(context, builder, element, args, several, many):
 
         with cgutils.for_range_slice(builder, number(0), whole, number(stride)) as (at, _):
             for line in lines.values():
-                for start in range(0, stride, 8 * _LINE // element.bitwidth):
-                    below = builder.add(builder.add(at, step), number(start))  # the next output's
-                    prefetch(builder, builder.gep(line, [below]))
+                below = builder.add(at, step)  # the next output's
+                prefetch(builder, builder.gep(line, [below]), stride, element)
             for start in range(0, stride, 2 * WIDTH):
                 add(builder.add(at, number(start)))
         with cgutils.for_range_slice(builder, whole, count, number(2 * WIDTH)) as (at, _):

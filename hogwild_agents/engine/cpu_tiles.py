@@ -69,8 +69,8 @@ def _multiply(left, line, rows, right, step, columns, sums, width, soon, apart, 
         right: float32 pointer to the columns of the first step; others follow by ``step``.
         columns: how many, a multiple of a vector.
         sums: float32 pointer to those of the first row; others follow by ``width``.
-        soon: pointer to what will be read soon: with each step a line of memory is asked for,
-            ``apart`` elements from the one before.
+        soon: pointer to what will be read soon: with each step what lies as ``right``'s columns
+            do is asked for, ``apart`` elements from the one before.
         steps: how many.
         fresh: whether what the sums were does not count, 0 or 1.
     """
@@ -95,7 +95,7 @@ def _products(
             lines = [
                 builder.gep(left, [builder.mul(line, ir.IntType(64)(row))]) for row in range(many)
             ]
-            _build_products(context, builder, lines, *given)
+            _build_products(context, builder, soon.dtype, lines, *given)
             builder.branch(done)
         builder.position_at_end(done)
         return context.get_dummy_value()
@@ -105,7 +105,7 @@ def _products(
 
 
 def _build_products(
-    context, builder, lines, right, step, columns, sums, width, soon, apart, steps, fresh
+    context, builder, element, lines, right, step, columns, sums, width, soon, apart, steps, fresh
 ):
     """Build :func:`_multiply` for the rows whose first elements are given."""
     number = ir.IntType(64)
@@ -124,7 +124,7 @@ def _build_products(
             builder.store(builder.select(anew, VECTOR(None), was), place)
         with cgutils.for_range(builder, steps) as loop:
             ahead = builder.add(first, builder.mul(loop.index, apart))
-            prefetch(builder, builder.gep(soon, [ahead]))
+            prefetch(builder, builder.gep(soon, [ahead]), vectors * WIDTH, element)
             there = builder.add(first, builder.mul(loop.index, step))
             beside = [
                 build_load(
@@ -263,12 +263,14 @@ def _weigh(scores, slots, start, low, high, open, cap, tops, totals, outs, width
 
 
 @njit(nogil=True, error_model="numpy")
-def see(room, rows, keys, key_dim, values, value_dim, done, slots, open, cap):
+def see(room, rows, keys, key_dim, values, value_dim, soon, done, slots, open, cap):
     """Let so many queries see a tile of keys [slots, key_dim] and values [slots, value_dim].
 
     Args:
         room: a thread's.
         rows: how many queries; they and what they add up to lie in the room in whole vectors.
+        soon: pointers to the keys and the values of the tile that comes next, which need not exist:
+            it is asked for meanwhile.
         done: the number of the first slot, counted as the room's ``lows`` and ``highs`` are.
         open: whether every query sees every slot.
         cap: bends the scores, if it is not 0.
@@ -277,8 +279,7 @@ def see(room, rows, keys, key_dim, values, value_dim, done, slots, open, cap):
     scores, parts = room.scores, -(-rows // ROWS)
     _lay_keys(keys, key_dim, slots, room.keys)
     wide = _lay_values(values, value_dim, slots, room.values)
-    # The tile behind this one is asked for meanwhile, though it need not exist.
-    next_keys, next_values = shifted(keys, TILE * key_dim), shifted(values, TILE * value_dim)
+    next_keys, next_values = soon
     for part in range(parts):
         first, last = rows * part // parts, rows * (part + 1) // parts
         count, outs = last - first, shifted(room.outs, first * width)

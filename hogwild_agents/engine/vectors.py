@@ -30,6 +30,8 @@ VECTOR = ir.VectorType(_F32, WIDTH)
 INTEGERS = ir.VectorType(_I32, WIDTH)
 _EIGHT, _PLACES = ir.VectorType(_F32, 8), ir.VectorType(_I32, 8)
 _NAME = f"v{WIDTH}f32"
+_LINE = 64
+"""Bytes of a line of the processor's caches."""
 
 
 @register_jitable
@@ -407,12 +409,14 @@ def build_blocks(builder, count, many, unit, block):
             block(first, units)
 
 
-def prefetch(builder, place):
-    """Ask for memory that will be read soon; it need not exist."""
+def prefetch(builder, start, count, element):
+    """Ask for so many elements that will be read soon; they need not exist."""
     byte = ir.IntType(8).as_pointer()
     kind = ir.FunctionType(ir.VoidType(), [byte, _I32, _I32, _I32])
     function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-    builder.call(function, [builder.bitcast(place, byte), _I32(0), _I32(3), _I32(1)])
+    for at in range(0, count, 8 * _LINE // element.bitwidth):
+        place = builder.bitcast(builder.gep(start, [_I32(at)]), byte)
+        builder.call(function, [place, _I32(0), _I32(3), _I32(1)])
 
 
 _add, _subtract, _multiply, _divide = map(_binary, ("fadd", "fsub", "fmul", "fdiv"))
