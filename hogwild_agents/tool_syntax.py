@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from hogwild_agents.tools import ToolCall
+
+_DEEPEST = 100
+"""So many lists and objects may lie in each other in what a model writes."""
+_TOO_DEEP = f"its JSON is nested too deeply, over {_DEEPEST} levels"
 
 Read = Callable[[re.Match[str], str], Sequence[ToolCall]]
 
@@ -47,12 +51,7 @@ class Syntax:
 
 def read_json(opening: re.Match[str], body: str) -> list[ToolCall]:
     """Read one call or a list of them; the name may stand in the opening."""
-    try:
-        value = json.loads(body, parse_constant=_refuse)
-    except RecursionError:
-        raise ValueError("its JSON is nested too deeply") from None
-    except ValueError as error:
-        raise ValueError(f"its JSON is broken ({str(error).partition(': line')[0]})") from None
+    value = _load(body)
     name = opening.groupdict().get("name")
     if name:
         return [ToolCall(name=name, arguments=_arguments(value))]
@@ -78,14 +77,46 @@ def read_call(value: Any) -> ToolCall:
 def _arguments(value: Any) -> Mapping[str, Any]:
     if isinstance(value, str):
         try:
-            value = json.loads(value, parse_constant=_refuse)
-        except (ValueError, RecursionError):
+            value = _load(value)
+        except ValueError:
             raise ValueError("its arguments are a text that is no JSON") from None
     if value is None:
         return {}
     if not isinstance(value, Mapping):
         raise ValueError(f"its arguments are a {type(value).__name__}, not a JSON object")
     return value
+
+
+def _load(text: str) -> Any:
+    """Return what a text says in JSON.
+
+    Raises:
+        ValueError: it says nothing, or is nested more deeply than tools have to bear.
+    """
+    try:
+        value = json.loads(text, parse_constant=_refuse)
+    except RecursionError:  # how deep that takes differs between versions of Python
+        raise ValueError(_TOO_DEEP) from None
+    except ValueError as error:
+        raise ValueError(f"its JSON is broken ({str(error).partition(': line')[0]})") from None
+    if _depth(value) > _DEEPEST:
+        raise ValueError(_TOO_DEEP)
+    return value
+
+
+def _depth(value: Any) -> int:
+    """Return how many lists and objects lie in each other."""
+    depth, level = -1, [value]
+    while level:
+        depth += 1
+        level = [part for whole in level for part in _parts(whole)]
+    return depth
+
+
+def _parts(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def _refuse(constant: str) -> None:
