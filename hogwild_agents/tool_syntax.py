@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,17 +106,13 @@ def _load(text: str) -> Any:
 
 def _depth(value: Any) -> int:
     """Return how many lists and objects lie in each other."""
-    depth, level = -1, [value]
-    while level:
+    depth, level = 0, [value]
+    while wholes := [one for one in level if isinstance(one, dict | list)]:
         depth += 1
-        level = [part for whole in level for part in _parts(whole)]
+        level = [
+            part for one in wholes for part in (one.values() if isinstance(one, dict) else one)
+        ]
     return depth
-
-
-def _parts(value: Any) -> Iterable[Any]:
-    if isinstance(value, dict):
-        return value.values()
-    return value if isinstance(value, list) else ()
 
 
 def _refuse(constant: str) -> None:

@@ -111,6 +111,12 @@ def broken(text: str, syntax: str = "plain") -> str:
 # -- what is found
 
 
+def test_a_call_may_be_nested_as_deeply_as_its_refusal_says() -> None:
+    (call,) = scan(BY_NAME["plain"], ['@add {"a": ' + "[" * 99 + "]" * 99 + "}"])
+    assert not call.broken
+    assert call.arguments.keys() == {"a"}
+
+
 @pytest.mark.parametrize("name", WRITERS)
 @settings(max_examples=30)
 @given(data=st.data())
@@ -346,6 +352,7 @@ def test_a_message_with_a_call_under_way_is_not_over() -> None:
         ('@add {"a": NaN}', "plain", "its JSON is broken (NaN is no number)"),
         ("@add {" + '"a": {' * 5000 + "}" * 5001, "plain", "nested too deeply, over 100 levels"),
         ('@add {"a": ' + "[" * 101 + "]" * 101 + "}", "plain", "nested too deeply"),
+        ('@add {"a": ' + "[" * 100 + "]" * 100 + "}", "plain", "nested too deeply"),
         ("@add {" + "1" * MAX_CALL, "plain", "longer than 20000 characters"),
         ('@add {"a": 1', "plain", "its step ended in the middle of it"),
         ('<tool_call>{"name": "f"}</tool_call>', "Hermes", 'made of a "name" and its "arguments"'),
