@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from hogwild_agents.cli.app import call
 from hogwild_agents.errors import ModelError
 from hogwild_agents.layouts import LAYOUTS
 from tests.cli.first_run import unprompted
+
+swept = partial(pytest.param, marks=pytest.mark.sweep)
 
 
 def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
@@ -140,7 +143,7 @@ def test_problem_that_is_no_text(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is full")
-@pytest.mark.parametrize("arguments", [["policies"], ["run", "--quiet"], ["run", "--plain"]])
+@pytest.mark.parametrize("arguments", [["policies"], swept(["run", "--quiet"]), ["run", "--plain"]])
 def test_output_that_cannot_be_written_is_one_sentence(arguments: list[str]) -> None:
     code, err = ended(arguments, "/dev/full")
     assert code == 2
@@ -151,7 +154,8 @@ def test_output_that_cannot_be_written_is_one_sentence(arguments: list[str]) -> 
 
 
 @pytest.mark.parametrize(
-    "arguments", [["policies"], ["model", "check"], ["run", "--json"], ["run", "--plain"]]
+    "arguments",
+    [["policies"], swept(["model", "check"]), swept(["run", "--json"]), ["run", "--plain"]],
 )
 def test_a_pipe_that_nobody_reads_is_no_fault(arguments: list[str]) -> None:
     reader, writer = os.pipe()

@@ -13,7 +13,7 @@ from torch import nn
 
 from hogwild_agents.engine import Engine, Feed, ParallelEngine, compiled_layers
 from hogwild_agents.errors import ConfigError
-from tests.engine.families import EVERY, QUICK, SUPPORTED
+from tests.engine.families import EVERY, SUPPORTED
 from tests.engine.schedules import TeamSchedule, Tokens
 from tests.engine.twin import Entry, Twin, Write, oracle_of
 
@@ -53,8 +53,18 @@ def compiling(family: str) -> Engine:
 # -- logits
 
 
-@pytest.mark.parametrize("family", [*QUICK, "stablelm", "gemma4-shared"])
+@pytest.mark.parametrize("family", ["llama", "deepseek-v3", "gpt-oss"])
 def test_compiled_teams_have_the_oracles_logits(family: str) -> None:
+    _teams_have_the_oracles_logits(family)
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize("family", ["llama-yarn", "glm4", "llama4", "stablelm", "gemma4-shared"])
+def test_compiled_teams_of_more_kinds_have_the_oracles_logits(family: str) -> None:
+    _teams_have_the_oracles_logits(family)
+
+
+def _teams_have_the_oracles_logits(family: str) -> None:
     with compiling(family) as engine:
 
         @FEW

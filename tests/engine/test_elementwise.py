@@ -97,9 +97,20 @@ def results_of(calls: list[Call]) -> list[Tensor]:
     return [options["out"] if options else args[0] for _, args, options in calls]
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=60)
 @given(programs())
 def test_a_run_gives_the_bits_that_torch_gives(calls: list[Call]) -> None:
+    _gives_torchs_bits(calls)
+
+
+@pytest.mark.sweep
+@settings(deadline=None, max_examples=1000)
+@given(programs())
+def test_many_runs_give_the_bits_that_torch_gives(calls: list[Call]) -> None:
+    _gives_torchs_bits(calls)
+
+
+def _gives_torchs_bits(calls: list[Call]) -> None:
     before = [one.clone() for one in results_of(calls)]
     run(calls)
     expected = [one.clone() for one in results_of(calls)]

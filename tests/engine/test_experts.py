@@ -59,8 +59,7 @@ def drawn(count: int, many: int, rows: int, dtype: torch.dtype) -> tuple[Tensor,
     return chosen, torch.rand(rows, many).to(dtype)
 
 
-@settings(max_examples=50, deadline=None)
-@given(
+each_case = given(
     dtype=st.sampled_from(DTYPES),
     rows=st.sampled_from([1, 2, 5, 16, 70]),
     count=st.sampled_from([2, 7, 40]),
@@ -69,7 +68,22 @@ def drawn(count: int, many: int, rows: int, dtype: torch.dtype) -> tuple[Tensor,
     inner=st.sampled_from([32, 96]),
     threads=st.integers(1, 3),
 )
-def test_experts_err_no_more_than_the_models_own(
+
+
+@settings(max_examples=20, deadline=None)
+@each_case
+def test_experts_err_no_more_than_the_models_own(**case: Any) -> None:
+    _err_no_more(**case)
+
+
+@pytest.mark.sweep
+@settings(max_examples=250, deadline=None)
+@each_case
+def test_experts_of_many_kinds_err_no_more_than_the_models_own(**case: Any) -> None:
+    _err_no_more(**case)
+
+
+def _err_no_more(
     dtype: torch.dtype, rows: int, count: int, many: int, hidden: int, inner: int, threads: int
 ) -> None:
     torch.manual_seed(rows)
