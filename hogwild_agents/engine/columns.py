@@ -35,3 +35,19 @@ def ranges(starts: Ints, counts: Ints) -> Ints:
 def on_device(numbers: Ints, device: torch.device) -> Tensor:
     """Return a tensor with these numbers, on a device."""
     return torch.from_numpy(numbers).to(device)
+
+
+def all_on_device(columns: Sequence[Ints], device: torch.device) -> tuple[Tensor, ...]:
+    """Return tensors with the numbers of some columns, brought to a device all at once."""
+    table = torch.from_numpy(np.concatenate(columns))
+    return torch.split(moved(table, device), [len(column) for column in columns])
+
+
+def moved(table: Tensor, device: torch.device) -> Tensor:
+    """Return a copy of a tensor of the host's on a device; the host does not wait for it."""
+    return pinned(table, device).to(device, non_blocking=True, copy=True)
+
+
+def pinned(table: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor of the host's in memory from which a device fetches it by itself."""
+    return table.pin_memory() if device.type == "cuda" else table

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from hogwild_agents.engine import gpu_attention
 from hogwild_agents.engine.adapter import Adapter, LayerAdapter
+from hogwild_agents.engine.columns import moved, pinned
 from hogwild_agents.engine.pool import LayerShape
 from hogwild_agents.engine.rope import Angles, Rope
 from hogwild_agents.engine.schedule import (
@@ -59,7 +60,7 @@ class GpuTick:
     ) -> None:
         self._adapter, self._device, self._home = adapter, device, home
         self._schedule = schedule
-        self._table = _moved(schedule.table, device)
+        self._table = moved(schedule.table, device)
         self._slots = self._table[slice(*schedule.slots)]
         self._addresses = self._table[slice(*schedule.addresses)].view(len(adapter.layers), -1)
         self._tables = {
@@ -82,7 +83,7 @@ class GpuTick:
         if not self._schedule.fits(schedule):
             return False
         self._schedule = schedule
-        self._table.copy_(_pinned(schedule.table, self._device), non_blocking=True)
+        self._table.copy_(pinned(schedule.table, self._device), non_blocking=True)
         for rope, angles in self._angles.items():
             for mine, new in zip(angles, self._turns(rope), strict=True):
                 mine.copy_(new)
@@ -274,12 +275,3 @@ def try_out(device: torch.device) -> None:
 def _dense(states: Tensor) -> Tensor:
     """Return states whose dimensions lie side by side."""
     return states if states.stride(-1) == 1 else states.contiguous()
-
-
-def _moved(table: Tensor, device: torch.device) -> Tensor:
-    """Return a copy on the device, which the host does not wait for."""
-    return _pinned(table, device).to(device, non_blocking=True, copy=True)
-
-
-def _pinned(table: Tensor, device: torch.device) -> Tensor:
-    return table.pin_memory() if device.type == "cuda" else table

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from hogwild_agents.engine.adapter import Adapter, QueryScale
-from hogwild_agents.engine.columns import Ints, on_device
+from hogwild_agents.engine.columns import Ints, all_on_device, on_device
 from hogwild_agents.engine.feed import Feed
 from hogwild_agents.engine.pool import LayerShape, Pool, Slab, pieces
 from hogwild_agents.engine.reach import Reach
@@ -194,8 +194,9 @@ def build_plan(
         tuning: which layers are left to the kernel, and how work is cut for them.
     """
     packed = pack(feeds)
-    positions = on_device(packed.positions, device)
-    view_positions = on_device(packed.view_positions, device)
+    last = packed.firsts + packed.counts - 1
+    columns = (packed.ids, packed.positions, packed.view_positions, last)
+    ids, positions, view_positions, last_tokens = all_on_device(columns, device)
     left: dict[int, Tuning] = {}
     for alike in adapter.alike:
         cut = tuning(adapter.layers[alike[0]].shape)
@@ -203,10 +204,10 @@ def build_plan(
     by_torch = len(left) < len(adapter.layers)
     readings = {reach: _reading(packed, reach, device) for reach in adapter.reaches if by_torch}
     return Plan(
-        input_ids=on_device(packed.ids, device)[None],
+        input_ids=ids[None],
         position_ids=positions[None],
         view_positions=view_positions,
-        last=on_device(packed.firsts + packed.counts - 1, device),
+        last=last_tokens,
         writes=_writes(feeds, pool, device) if by_torch else [],
         readings=readings,
         angles={
