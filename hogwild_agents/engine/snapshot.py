@@ -8,14 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 from itertools import chain
-from operator import attrgetter, itemgetter, methodcaller
+from operator import attrgetter, is_
 from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_modules
+from transformers import PreTrainedConfig
 
 _HOOKS = "_forward_hooks", "_forward_pre_hooks"
-_PARTS = "_modules", "_parameters", "_buffers"
+_KEPT = (*_HOOKS, "_modules", "_parameters", "_buffers")
+"""Of what torch keeps in each module, what a forward depends on."""
+_TORCHS = vars(nn.Module()).keys()
+"""All that torch keeps in each module."""
+_END = (object(),)
+"""What comes after all that a model holds."""
 _IDLE = "transformers.utils.output_capturing"
 """Where transformers has hooks that do nothing unless hidden states or the like are asked for."""
 _EVERYWHERE: tuple[dict[int, Any], ...] = (
@@ -25,7 +31,8 @@ _EVERYWHERE: tuple[dict[int, Any], ...] = (
 
 
 class Snapshot:
-    """A model as it is now.
+    """A model as it is now: all that its modules and configs hold, and what their lists and
+    dictionaries hold; a number changed deeper inside, or in an object of another kind, is not seen.
 
     Args:
         model: the model.
@@ -36,51 +43,56 @@ class Snapshot:
     """
 
     def __init__(self, model: nn.Module, hooks: Collection[int]) -> None:
-        states = [vars(module) for module in model.modules()]
-        self._hooks = [state[name] for state in states for name in _HOOKS]
-        self._hooked = dict(chain.from_iterable(map(dict.items, self._hooks)))
-        self._parts = [state[name] for state in states for name in _PARTS if state[name]]
-        self._held = list(_things(self._parts))  # alive, so that no other gets the same id
-        self._ids = list(map(id, self._held))
-        self._states = states
-        self._forwards, self._modes = self._overrides(), self._training()
+        self._modules = list(model.modules())
+        self._kinds = list(map(type, self._modules))
+        states = list(map(vars, self._modules))
+        self._states = [*states, *_configs(states)]
+        self._kept = [state[name] for state in states for name in _KEPT]
+        self._count = sum(map(len, self._kept))
+        own = [
+            value for state in self._states for name, value in state.items() if name not in _TORCHS
+        ]
+        self._tables = [*filter(None, self._kept), *(one for one in own if isinstance(one, dict))]
+        self._lists = [one for one in own if isinstance(one, list | set | tuple)]
+        self._held = list(self._contents())
         self._tensors = [*model.parameters(), *model.buffers()]
         self._places = self._placed()
         self._everywhere = _hooked_everywhere()
+        hooked = chain.from_iterable(state[name].items() for state in states for name in _HOOKS)
         self.plain = (
-            all(number in hooks or _is_idle(hook) for number, hook in self._hooked.items())
+            all(number in hooks or _is_idle(hook) for number, hook in hooked)
             and not self._everywhere
             and not any("forward" in state and not _is_own(state["forward"]) for state in states)
         )
 
     def holds(self) -> bool:
-        """Whether the model is still the same: modules, tensors and their places, hooks, modes."""
+        """Whether the model is still the same: modules, tensors and their places, hooks, values."""
         return (
             _hooked_everywhere() == self._everywhere
-            and sum(map(len, self._hooks)) == len(self._hooked)
-            and list(map(id, _things(self._parts))) == self._ids
-            and self._overrides() == self._forwards
-            and self._training() == self._modes
+            and sum(map(len, self._kept)) == self._count
+            and all(map(is_, map(type, self._modules), self._kinds))
+            and all(map(is_, self._contents(), self._held))
             and self._placed() == self._places
         )
+
+    def _contents(self) -> Iterator[Any]:
+        values = chain.from_iterable(map(dict.values, chain(self._states, self._tables)))
+        return chain(values, chain.from_iterable(self._lists), _END)
 
     def _placed(self) -> list[Any]:
         looks = Tensor.data_ptr, Tensor.stride, Tensor.size, attrgetter("dtype")
         return [list(map(look, self._tensors)) for look in looks]
 
-    def _overrides(self) -> list[Any]:
-        return list(map(methodcaller("get", "forward"), self._states))
 
-    def _training(self) -> list[bool]:
-        return list(map(itemgetter("training"), self._states))
+def _configs(states: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return what the configs hold that modules have, each once."""
+    values = chain.from_iterable(map(dict.values, states))
+    found = {id(value): value for value in values if isinstance(value, PreTrainedConfig)}
+    return list(map(vars, found.values()))
 
 
 def _hooked_everywhere() -> bool:
     return any(_EVERYWHERE)
-
-
-def _things(parts: Iterable[dict[str, Any]]) -> Iterator[Any]:
-    return chain.from_iterable(map(dict.values, parts))
 
 
 def _is_idle(hook: object) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from typing import Any
 
@@ -314,6 +314,110 @@ def test_a_changed_model_gives_its_own_logits(engine: Engine, change: Any) -> No
     (turn_over if change is turn_over else change_in_place)(changed)
     found = torch.stack(think(engine, 8))
     torch.testing.assert_close(found, torch.stack(expected(8, changed)), atol=1e-5, rtol=0)
+
+
+def turn_otherwise(model: Any) -> None:
+    """Change a number that a module keeps."""
+    model.model.layers[1].self_attn.scaling *= 3
+
+
+def change_an_epsilon(model: Any) -> None:
+    """Change a number that a norm keeps."""
+    model.model.norm.variance_epsilon = 0.5
+
+
+class Doubled(nn.Linear):
+    """Gives twice what a linear layer gives."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """See :class:`nn.Linear`."""
+        return super().forward(input) * 2
+
+
+def change_a_class(model: Any) -> None:
+    """Let a layer be one of another kind."""
+    model.model.layers[1].mlp.up_proj.__class__ = Doubled
+
+
+class Switched(nn.Module):
+    """A layer with switches, as those of adapters are."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer, self.factors, self.active = layer, {"a": 1.0, "b": 3.0}, ["a"]
+
+    def forward(self, states: Tensor) -> Tensor:
+        """Compute with what is switched on."""
+        result: Tensor = self.layer(states)
+        for name in self.active:
+            result = result * self.factors[name]
+        return result
+
+
+def switch(model: Any) -> None:
+    """Switch to another adapter, in the list that holds its name."""
+    model.model.layers[1].mlp.up_proj.active[0] = "b"
+
+
+def scale(model: Any) -> None:
+    """Give an adapter another factor."""
+    model.model.layers[1].mlp.up_proj.factors["a"] = 2.0
+
+
+def cap(model: Any) -> None:
+    """Change a number of the config that a forward reads."""
+    model.config.final_logit_softcapping = 0.5
+
+
+def cast(model: Any) -> None:
+    """Let all weights have another dtype, and other memory."""
+    model.to(torch.bfloat16)
+
+
+@pytest.mark.parametrize(
+    ("change", "family"),
+    [
+        (turn_otherwise, "llama"),
+        (change_an_epsilon, "llama"),
+        (change_a_class, "llama"),
+        (switch, "llama"),
+        (scale, "llama"),
+        (cap, "gemma2"),
+        (cast, "llama"),
+    ],
+)
+def test_what_is_changed_under_way_besides_weights_counts(
+    change: Any, family: str, counted: Counter[str]
+) -> None:
+    results = []
+    for wanted in (None, False):
+        model = SUPPORTED[family].build()
+        part = model.model.layers[1].mlp
+        if change in (switch, scale):
+            part.up_proj = Switched(part.up_proj)
+        with Engine(model, graphs=wanted, verify=False) as engine:
+            one, two = start(engine)
+            for number in range(6):
+                engine.forward(both(one, two, number))
+            assert bool(engine.graphs) == (wanted is None)
+            change(model)
+            counted.clear()
+            found = [engine.forward(both(one, two, number)) for number in range(8)]
+            assert bool(counted["replayed"]) == (wanted is None)  # of what was recorded anew
+            results.append(torch.stack(found))
+    torch.testing.assert_close(*results, atol=1e-5, rtol=0)
+
+
+def test_hooks_in_a_dictionary_of_somebodys_own_are_called(engine: Engine) -> None:
+    one, two = start(engine)
+    for number in range(5):
+        engine.forward(both(one, two, number))
+    calls = []
+    part = engine.model.model.layers[0].mlp
+    part._forward_hooks = OrderedDict()
+    part.register_forward_hook(lambda *args: calls.append(1))
+    engine.forward(both(one, two, 5))
+    assert calls
 
 
 def test_autocast_is_not_passed_over(engine: Engine, counted: Counter[str]) -> None:
