@@ -20,7 +20,6 @@ from transformers import (
     LogitsProcessor,
     MinPLogitsWarper,
     RepetitionPenaltyLogitsProcessor,
-    SequenceBiasLogitsProcessor,
     TemperatureLogitsWarper,
     TopKLogitsWarper,
     TopPLogitsWarper,
@@ -77,8 +76,9 @@ class SamplingParams:
         penalty = self.repetition_penalty
         _require("repetition_penalty", penalty, penalty > 0, "above 0 (1 changes nothing)")
         count = self.logprobs
-        for token in self.bias:
+        for token, value in self.bias.items():
             _require("bias names a token that", token, token >= 0, "at least 0")
+            _require(f"bias of token {token}", value, value < math.inf, "a number, or -inf")
         _require("logprobs", count, count is None or count >= 0, "at least 0, or None")
 
     @classmethod
@@ -302,6 +302,11 @@ class _Way:
 def _draw(scores: Tensor, samplers: Sequence[Sampler]) -> Tensor:
     """Return which of the scores [rows, n] are drawn, [rows]; each by one number of its own."""
     reached = scores.double().softmax(-1).cumsum(-1)
+    if bool(reached[:, -1].isnan().any()):
+        raise ConfigError(
+            "No token can be drawn, since all are ruled out or a logit is infinite: check what is "
+            "banned or biased, the temperature, and the model's dtype."
+        )
     device = scores.device
     lots = [
         torch.rand(1, dtype=reached.dtype, device=device, generator=sampler.generator(device))
@@ -316,25 +321,35 @@ class _Banned(LogitsProcessor):
     """Bans tokens; transformers' own looks up each token of the vocabulary anew, row by row."""
 
     def __init__(self, banned: frozenset[int]) -> None:
-        self._banned = torch.tensor(sorted(banned))
+        self._banned = torch.tensor(sorted(banned), dtype=torch.int64, device="cpu")
+        self._last = max(banned)
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         if self._banned.device != scores.device:
             self._banned = self._banned.to(scores.device)
-        if self._banned[-1] >= scores.shape[-1]:
-            self._banned = self._banned[self._banned < scores.shape[-1]]
-        return scores.index_fill_(-1, self._banned, -math.inf)
+        tokens = self._banned
+        if self._last >= scores.shape[-1]:
+            tokens = tokens[tokens < scores.shape[-1]]
+        return scores.index_fill_(-1, tokens, -math.inf)
+
+
+class _Biased(LogitsProcessor):
+    """Adds to the logits of single tokens, whatever dtype and vocabulary others have."""
+
+    def __init__(self, bias: Mapping[int, float]) -> None:
+        self._tokens = torch.tensor(list(bias), dtype=torch.int64, device="cpu")
+        self._values = torch.tensor(list(bias.values()), dtype=torch.float32, device="cpu")
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        tokens, values = (one.to(scores.device) for one in (self._tokens, self._values))
+        return scores.index_add_(-1, tokens, values.to(scores.dtype).expand(len(scores), -1))
 
 
 def _shaping(params: SamplingParams) -> list[LogitsProcessor]:
     """Return what changes the logits of single tokens."""
     processors: list[LogitsProcessor] = []
     if params.bias:
-        processors.append(
-            SequenceBiasLogitsProcessor(
-                [[[token], float(value)] for token, value in params.bias.items()]
-            )
-        )
+        processors.append(_Biased(params.bias))
     if params.repetition_penalty != 1.0:
         processors.append(RepetitionPenaltyLogitsProcessor(params.repetition_penalty))
     if params.banned:
@@ -450,8 +465,8 @@ def _few(scores: Tensor, count: int) -> Tensor | None:
     whole = blocks * _BLOCK
     tops = scores[:, :whole].view(-1, blocks, _BLOCK).amax(-1)  # [rows, blocks]
     best = tops.argmax(-1, keepdim=True) if count == 1 else tops.topk(count).indices
-    ids = (best[..., None] * _BLOCK + torch.arange(_BLOCK)).flatten(1)
-    rest = torch.arange(whole, size).expand(len(ids), -1)
+    ids = (best[..., None] * _BLOCK + torch.arange(_BLOCK, device="cpu")).flatten(1)
+    rest = torch.arange(whole, size, device="cpu").expand(len(ids), -1)
     return torch.cat([ids, rest], -1)
 
 

@@ -157,6 +157,42 @@ def test_a_bias_for_no_token_is_named(token: int) -> None:
         one(SamplingParams(bias={token: 1.0}))
 
 
+def test_one_ban_and_bias_serve_vocabularies_of_any_size() -> None:
+    params = SamplingParams(banned=frozenset({2, 500}), bias={1: 5.0})
+    for size in (97, 1000, 97, 1000):
+        logits = torch.zeros(1, size)
+        scores = Sampler(params).scores(logits, list)
+        expected = torch.zeros(1, size)
+        expected[0, 1], expected[0, 2] = 5.0, -torch.inf
+        expected[0, 500:501] = -torch.inf
+        assert torch.equal(scores, expected)
+
+
+def test_a_bias_does_not_mind_the_default_dtype() -> None:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        scores = Sampler(SamplingParams(bias={1: 5.0})).scores(torch.zeros(1, 8).float(), list)
+    finally:
+        torch.set_default_dtype(before)
+    assert scores[0, 1] == 5
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_a_bias_that_is_no_number_is_named(value: float) -> None:
+    with pytest.raises(ConfigError, match=f"bias of token 3 is {value}, but must be a number"):
+        SamplingParams(bias={3: value})
+
+
+@pytest.mark.parametrize("top_p", [1.0, 0.9])
+def test_where_nothing_can_be_drawn_no_token_is(top_p: float) -> None:
+    everything = dict.fromkeys(range(1, 8), -torch.inf)
+    params = SamplingParams(banned=frozenset({0}), bias=everything, top_p=top_p)
+    for used, logit in ((params, 0.0), (SamplingParams(top_p=top_p), torch.inf)):
+        with pytest.raises(ConfigError, match="No token can be drawn"):
+            sample(torch.full((1, 8), logit), [Sampler(used)], [list])
+
+
 def test_rows_do_not_influence_each_other() -> None:
     """A worker's draws depend on its seed and its logits, not on who else ticks."""
     generator = torch.Generator().manual_seed(1)
