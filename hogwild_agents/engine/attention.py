@@ -122,7 +122,8 @@ class TickAttention:
         if plan.schedule is not None and index in plan.schedule.kinds:
             tick = self._tick_on(query.device, plan.schedule)
             return tick.attend(index, queries, keys, values, factor)[None]
-        reading = plan.readings[how.reach]
+        reading, dtype = plan.readings[how.reach], how.shape.dtype
+        queries, keys, values = queries.to(dtype), keys.to(dtype), values.to(dtype)
         for write in plan.writes:
             write.store(index, keys, values)
         rows = queries.index_select(1, reading.query_rows)  # [heads, R, key_dim]

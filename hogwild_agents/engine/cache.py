@@ -122,7 +122,7 @@ class Cache:
         angles = self._angles(offset)
         try:
             self.pool.extend(target._runs, count)
-        except CacheFullError:
+        except (CacheFullError, RuntimeError, MemoryError):  # torch's own is a RuntimeError
             self._copy(source._runs, 0, source._runs, 0, count, angles)
             target._runs += source._runs
             source._runs = []

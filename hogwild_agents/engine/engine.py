@@ -326,6 +326,7 @@ class Engine:
             ContextLengthError: a view is longer than the model's context.
             CacheFullError: the budget has no room.
             TickError: the logits are not numbers.
+            LentModelError: somebody has given the model another attention meanwhile.
         """
         self._check_forward(feeds, logits)
         several = any(len(feed.tokens) > 1 for feed in feeds)

@@ -8,6 +8,7 @@ whoever is, and can be recorded.
 
 from __future__ import annotations
 
+from operator import is_
 from typing import Any
 
 import torch
@@ -76,12 +77,12 @@ def _weights(module: Any) -> tuple[Tensor, Tensor]:
 def _agree(module: nn.Module) -> bool:
     """Whether compiled products give what a module does, for some states and experts."""
     weight, experts = _weights(module)[0], _Experts(module, int8=False)
-    random = torch.Generator().manual_seed(0)
-    kind = torch.float32
-    states = torch.randn(3, weight.shape[-1], generator=random, dtype=kind).to(weight.dtype)
-    chosen = torch.randperm(len(weight), generator=random)[:2].repeat(3, 1)
+    random = torch.Generator("cpu").manual_seed(0)
+    host: dict[str, Any] = {"generator": random, "device": "cpu"}
+    states = torch.randn(3, weight.shape[-1], dtype=torch.float32, **host).to(weight.dtype)
+    chosen = torch.randperm(len(weight), **host)[:2].repeat(3, 1)
     chosen[2] = chosen[2].flip(0)
-    shares = torch.rand(3, chosen.shape[1], generator=random, dtype=kind).to(weight.dtype)
+    shares = torch.rand(3, chosen.shape[1], dtype=torch.float32, **host).to(weight.dtype)
     try:
         with torch.no_grad():
             plain, own = module(states, chosen, shares), experts(states, chosen, shares)
@@ -101,6 +102,7 @@ class _Experts:
         self._module, self._plain = module, type(module).forward
         self._dtype = _weights(module)[0].dtype
         self._copies = [rounded(weight) if int8 else None for weight in _weights(module)]
+        self._copied = _weights(module) if int8 else None
         self._numbers = torch.arange(len(_weights(module)[0]), device="cpu")
         self._place_for, self._block_for = cpu_products.place_for, cpu_products.block_for
 
@@ -144,6 +146,7 @@ class _Experts:
             and compiled.takes(states)
             and all(one.dtype == self._dtype and fit(one) for one in weights)
             and len(weights[0]) == len(self._numbers)
+            and (self._copied is None or all(map(is_, weights, self._copied)))
         )
 
     def _multiply(

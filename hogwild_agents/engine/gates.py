@@ -9,6 +9,7 @@ tells what lies between them.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -55,10 +56,17 @@ def _names(module: nn.Module) -> tuple[str, ...]:
     from hogwild_agents.engine.vectors import WIDTH  # imports numba
 
     parts = vars(module)["_modules"]
+    if _has_own_tensors(module):
+        return ()
     for names in (_APART, _TOGETHER):
         if "forward" not in vars(module) and all(_is_linear(parts.get(name)) for name in names):
             return () if parts[names[-1]].in_features % WIDTH else names
     return ()
+
+
+def _has_own_tensors(module: nn.Module) -> bool:
+    state = vars(module)
+    return bool(state["_parameters"] or state["_buffers"])
 
 
 def _is_linear(layer: Any) -> bool:
@@ -87,10 +95,10 @@ def _agrees(
 ) -> bool:
     """Whether a gate gives what a module does between its products, and calls them as it does."""
     *into, out = map(vars(module)["_modules"].__getitem__, names)
-    random, kind = torch.Generator().manual_seed(0), torch.float32
-    states = torch.randn(1, 3, 8, generator=random, dtype=kind).to(dtype)
-    width = (1, 3, out.in_features)
-    given = [(size * torch.randn(width, generator=random, dtype=kind)).to(dtype) for _ in range(2)]
+    random, kind = torch.Generator("cpu").manual_seed(0), torch.float32
+    draw = partial(torch.randn, generator=random, dtype=kind, device="cpu")
+    states, width = draw((1, 3, 8)).to(dtype), (1, 3, out.in_features)
+    given = [(size * draw(width)).to(dtype) for _ in range(2)]
     answers = given if len(into) == len(given) else [torch.cat(given, -1)]
 
     def answering(answer: Tensor) -> Callable[[Tensor], Tensor]:
@@ -149,6 +157,7 @@ class _Gate:
             all(self._parts.get(name) is one for name, one in self._others.items())
             and all(said.get(name) is one for name, one in self._said.items())
             and not any(map(_is_hooked, self._around))
+            and not _has_own_tensors(self._module)
             and not torch_modules._global_forward_hooks
             and not torch_modules._global_forward_pre_hooks
         )

@@ -29,7 +29,7 @@ class Link:
         self._group: dist.ProcessGroup | None = dist.new_group(backend="gloo", timeout=_PATIENCE)
         self.rank = dist.get_rank()
         self.processes = dist.get_world_size()
-        self._first = torch.zeros(FIRST, dtype=torch.int64)
+        self._first = torch.zeros(FIRST, dtype=torch.int64, device="cpu")
 
     @property
     def leads(self) -> bool:
@@ -42,7 +42,7 @@ class Link:
         Raises:
             ParallelError: one of them is gone.
         """
-        content = torch.tensor([len(message), *message], dtype=torch.int64)
+        content = torch.tensor([len(message), *message], dtype=torch.int64, device="cpu")
         self._first[: len(content)] = content[:FIRST]
         try:
             dist.broadcast(self._first, 0, group=self._group)
@@ -65,7 +65,7 @@ class Link:
             content = self._first.clone()
             missing = int(content[0]) + 1 - FIRST
             if missing > 0:
-                rest = torch.empty(missing, dtype=torch.int64)
+                rest = torch.empty(missing, dtype=torch.int64, device="cpu")
                 dist.broadcast(rest, 0, group=self._group)
                 content = torch.cat([content, rest])
         except RuntimeError as error:

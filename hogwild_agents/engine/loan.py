@@ -14,6 +14,7 @@ from hogwild_agents.engine.compiled_layers import CompiledLayers
 from hogwild_agents.engine.context import Context
 from hogwild_agents.engine.refusals import refusal
 from hogwild_agents.engine.replaced import Replaced
+from hogwild_agents.errors import LentModelError
 
 
 class Loan:
@@ -43,6 +44,7 @@ class Loan:
         self.replaced: dict[str, Replaced] = {}
         self._compiled: CompiledLayers | None = None
         self._returned = False
+        self._attached: str | None = None
         try:
             model.eval()
             context.pin()
@@ -59,6 +61,7 @@ class Loan:
         self.model.set_attn_implementation(attention)
         if self.model.config._attn_implementation != attention:
             raise refusal(self.model, "its attention is not built on AttentionInterface")
+        self._attached = attention
 
     def bridge(self) -> None:
         """From now on, hand plans to the attention modules themselves."""
@@ -100,7 +103,16 @@ class Loan:
 
         Returns:
             [kept, vocab] of the first text, in the model's dtype.
+
+        Raises:
+            LentModelError: somebody has given the model another attention.
         """
+        found = self.model.config._attn_implementation
+        if self._attached and found != self._attached:
+            raise LentModelError(
+                f"{type(self.model).__name__} is lent to an Engine, but its attention was set to "
+                f"{found!r} meanwhile: close the engine before set_attn_implementation()."
+            )
         if self._compiled:
             plan = Carried(plan)
         with self._bridge.carrying(plan) if self._bridge else nullcontext():

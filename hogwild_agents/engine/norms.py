@@ -8,6 +8,7 @@ which one gives what the module gives.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -83,14 +84,15 @@ def _agrees(module: nn.Module, norm: _Norm) -> bool:
     """
     own = vars(module)["_parameters"]
     weight: Tensor | None = own.get("weight")
-    random, kind = torch.Generator().manual_seed(0), torch.float32
+    random, kind = torch.Generator("cpu").manual_seed(0), torch.float32
     epsilon = vars(module)[_epsilon_name(module)]
-    sizes = torch.tensor([1.0, 30.0, epsilon**0.5], dtype=kind)[:, None, None]
+    sizes = torch.tensor([1.0, 30.0, epsilon**0.5], dtype=kind, device="cpu")[:, None, None]
     count = 256 if weight is None else len(weight)
-    states = torch.randn(3, 5, count, generator=random, dtype=kind) * sizes
+    draw = partial(torch.randn, generator=random, dtype=kind, device="cpu")
+    states = draw(3, 5, count) * sizes
     if weight is None:
         return all(agree(module, norm, states.to(dtype)) for dtype in compiled.DTYPES)
-    other = torch.randn(count, generator=random, dtype=kind).to(weight.dtype)
+    other = draw(count).to(weight.dtype)
     try:
         own["weight"] = nn.Parameter(other, requires_grad=False)
         return agree(module, norm, states.to(weight.dtype))

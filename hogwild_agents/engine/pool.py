@@ -81,7 +81,8 @@ class Slab:
     def addresses(self) -> Tensor:
         """Where the keys and the values of each layer begin, [layers, 2] int64 on the host."""
         pairs = zip(self.keys, self.values, strict=True)
-        return torch.tensor([[keys.data_ptr(), values.data_ptr()] for keys, values in pairs])
+        found = [[keys.data_ptr(), values.data_ptr()] for keys, values in pairs]
+        return torch.tensor(found, device="cpu")
 
     def largest_gap(self) -> tuple[int, int]:
         """Return the first slot of the largest gap, and the slot behind it; (0, 0) without gaps."""
@@ -213,7 +214,13 @@ class Pool:
         size = max(missing, total or first_slab(self.shapes))
         if self.max_tokens is not None:
             size = min(size, self.max_tokens - total)
-        self.slabs.append(Slab(size, self.shapes))
+        try:
+            slab = Slab(size, self.shapes)
+        except (RuntimeError, MemoryError):  # torch's own is a RuntimeError
+            if size == missing:
+                raise
+            slab = Slab(missing, self.shapes)
+        self.slabs.append(slab)
 
     def _grow_last(self, runs: list[Run], count: int) -> int:
         if not runs:

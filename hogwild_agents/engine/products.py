@@ -146,6 +146,7 @@ class _Product:
         from hogwild_agents.engine import cpu_products  # imports numba
 
         self._layer, self._copy = layer, copy
+        self._copied = None if copy is None else layer.weight
         self._dtype = layer.weight.dtype
         weights = layer.weight if copy is None else copy[0]
         self._function = compiled.products(weights.dtype, self._dtype).address
@@ -187,5 +188,6 @@ class _Product:
             and compiled.takes(states)
             and states.numel() <= self._most * states.shape[-1]
             and _lie_plainly(weight, self._layer.bias, self._dtype)
-            and (self._copy is None or self._copy[0].shape == weight.shape)
+            and (self._copy is None or self._copied is weight)
+            and type(self._layer) is nn.Linear
         )

@@ -103,6 +103,21 @@ def _err_no_more(
     assert (own.double() - exact).norm() <= bound
 
 
+def test_rounded_experts_count_only_for_the_weights_that_were_rounded() -> None:
+    torch.manual_seed(0)
+    module, states = experts_of(7, 96, 96, torch.float32), torch.randn(9, 96)
+    chosen, shares = drawn(7, 2, 9, torch.float32)
+    weight = module.down_proj
+    with torch.no_grad(), replaced(module, 2, int8=True):
+        rounded = module(states, chosen, shares)
+        module.down_proj = nn.Parameter(2 * weight)
+        other = module(states, chosen, shares)
+        module.down_proj = weight
+        assert torch.equal(module(states, chosen, shares), rounded)
+    with torch.no_grad():
+        assert torch.equal(other, 2 * module(states, chosen, shares))
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_int8_experts_are_those_of_the_rounded_weights(dtype: torch.dtype) -> None:
     torch.manual_seed(0)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gc
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
 
-from hogwild_agents.engine import Engine, Feed
-from tests.engine.families import EVERY, VOCAB
+from hogwild_agents.engine import Engine, Feed, Sampler, SamplingParams, pool, sample
+from hogwild_agents.errors import LentModelError
+from tests.engine.families import EVERY, SUPPORTED, VOCAB
 
 # One whose layers drop extra arguments, so that hooks carry the plan; one with two tables.
 LENT = ("llama", "stablelm", "phi3-longrope")
@@ -61,3 +63,52 @@ def test_an_engine_that_was_closed_may_be_dropped_while_another_has_the_model() 
         gc.collect()
         engine.truncate(block, 0)
         assert torch.equal(engine.forward([Feed(block, [block], [5, 6, 7])]), before)
+
+
+def test_another_attention_under_way_is_told_and_not_used() -> None:
+    model = SUPPORTED["llama"].build()
+    with Engine(model) as engine:
+        block = engine.block()
+        expected = engine.forward([Feed(block, [block], [5, 6])])
+        model.set_attn_implementation("sdpa")
+        with pytest.raises(LentModelError, match="its attention was set to 'sdpa' meanwhile"):
+            engine.forward([Feed(block, [block], [7])])
+        assert len(block) == 2
+    with Engine(model) as engine:
+        block = engine.block()
+        assert torch.equal(engine.forward([Feed(block, [block], [5, 6])]), expected)
+
+
+@pytest.mark.parametrize("kernels", [None, False])
+def test_a_default_device_changes_nothing(kernels: bool | None) -> None:
+    """As where a script begins with ``torch.set_default_device``; meta stands for a GPU."""
+    results = []
+    for device in ("cpu", "meta"):
+        with Engine(SUPPORTED["llama"].build(), kernels=kernels) as engine:
+            sampler = Sampler(SamplingParams(bias={3: 1.0}, banned=frozenset({4})))
+            with torch.device(device):
+                block = engine.block()
+                logits = engine.forward([Feed(block, [block], [5, 6, 7])])
+                (sampled,) = sample(logits, [sampler], [list])
+        results.append((logits, sampled.token))
+    assert torch.equal(results[0][0], results[1][0])
+    assert results[0][1] == results[1][1]
+
+
+def test_a_cache_grows_by_what_it_needs_where_memory_has_no_room_for_more() -> None:
+    with Engine(SUPPORTED["llama"].build(), verify=False) as engine:
+        block = engine.block()
+        engine.forward([Feed(block, [block], [5])])
+        first = engine._cache.pool.slabs[0].size
+        made = pool.Slab
+
+        def scarce(size: int, shapes: Any) -> pool.Slab:
+            if size > 4:
+                raise RuntimeError("not enough memory")
+            return made(size, shapes)
+
+        with patch.object(pool, "Slab", scarce):
+            engine._cache.pool.extend(block._runs, first + 2)
+            engine._cache.pool.shrink(block._runs, 1)
+        assert [slab.size for slab in engine._cache.pool.slabs] == [first, 3]
+        engine.check_integrity()

@@ -159,6 +159,22 @@ def test_int8_logits_differ_a_little_and_are_those_of_the_rounded_model(dtype: t
 
 
 @needs_numba
+def test_a_rounded_copy_counts_only_for_the_weights_that_were_rounded() -> None:
+    """Not for what somebody puts in their place, as adapters do for the time of a forward."""
+    torch.manual_seed(0)
+    layer = nn.Linear(96, 50)
+    states = torch.randn(3, 96)
+    with torch.no_grad():
+        products = Products([layer], int8=True)
+        weight, rounded = layer.weight, layer(states)
+        layer.weight = nn.Parameter(2 * weight)
+        assert torch.equal(layer(states), nn.functional.linear(states, 2 * weight, layer.bias))
+        layer.weight = weight
+        assert torch.equal(layer(states), rounded)
+        products.undo()
+
+
+@needs_numba
 @pytest.mark.parametrize("int8", [False, True])
 def test_what_a_row_comes_to_does_not_depend_on_the_others(int8: bool) -> None:
     torch.manual_seed(0)
