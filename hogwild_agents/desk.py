@@ -172,6 +172,9 @@ class Desk:
     async def force(self, text: str, *, control: Control = "added") -> None:
         """Append text that the model did not choose."""
         await self.writing.empty_inbox()
+        while self.writing.blocked:  # the end of a step, which stands before what comes now
+            await self.finish()
+            await self.writing.empty_inbox()
         await self.writing.force(text, control)
 
     async def end_step(self) -> None:

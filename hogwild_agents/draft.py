@@ -116,8 +116,8 @@ class Draft:
 
     @property
     def turning(self) -> bool:
-        """Whether a step has ended and moves to the history with what is fed next."""
-        return self._turning
+        """Whether a step has ended that is still to move to the history."""
+        return self._turning or self.place.closing is not None
 
     def open_step(self) -> Piece:
         """Begin a step with its prefix."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hogwild_agents import events as ev
@@ -12,11 +13,14 @@ from hogwild_agents.checks import Situation, fault
 from hogwild_agents.clock import Clock
 from hogwild_agents.ending import Ending
 from hogwild_agents.errors import PolicyError, UsageError
+from hogwild_agents.log import get_logger
 from hogwild_agents.panel import Panel, Proposal
 from hogwild_agents.record import Record
 
 if TYPE_CHECKING:
     from hogwild_agents.desk import Desk
+
+_log = get_logger(__name__)
 
 
 class Exchange:
@@ -47,6 +51,7 @@ class Exchange:
         self._situation = situation
         self._take = take
         self._dismissed: list[Desk] = []
+        self._left: list[str] = []  # who has left, in this order
         self._heard: list[ev.Event] = []  # from outside, since the last tick
         self._untold: deque[ev.Event] = deque()  # of these
         self._telling = False
@@ -62,6 +67,8 @@ class Exchange:
         """
         for event in events:
             self._record.tell(event)
+            if type(event) is ev.WorkerLeft:
+                self._left.append(event.worker)
         await self._consult(*events)
 
     def tell(self, event: ev.Event) -> None:
@@ -114,8 +121,9 @@ class Exchange:
     async def _consult(self, *events: ev.Event) -> None:
         try:
             for event in events:
+                before = len(self._left)
                 for proposal in await self._panel.consult(event, self._clock.ticks):
-                    await self._accept(proposal, event)
+                    await self._accept(proposal, event, before)
         except PolicyError as error:
             self._ending.fail(error)
             raise
@@ -123,10 +131,15 @@ class Exchange:
             if self._dismissed:
                 self._let_go()
 
-    async def _accept(self, proposal: Proposal, event: ev.Event) -> None:
+    async def _accept(self, proposal: Proposal, event: ev.Event, before: int) -> None:
+        """Take an action that answers an event, of when so many workers had left."""
         wrong = fault(proposal.action, event, self._situation())
         if wrong:
-            raise PolicyError(f"{proposal.source} ({type(proposal.action).__name__}) {wrong}.")
+            what = f"{proposal.source} ({type(proposal.action).__name__}) {wrong}"
+            if self._is_late(proposal, event, before):
+                _log.info("action dropped", reason=what)
+                return
+            raise PolicyError(f"{what}.")
         if self._ending.outcome is not None:
             return  # the run is ending already
         action, tick = proposal.action, self._clock.ticks
@@ -136,6 +149,12 @@ class Exchange:
         await self._panel.consult(taken, tick)
         if joined:
             await self.emit(*joined)
+
+    def _is_late(self, proposal: Proposal, event: ev.Event, before: int) -> bool:
+        """Whether an action is wrong only since somebody has left while the policies waited."""
+        now = self._situation()
+        present = {**now.present, **dict.fromkeys(self._left[before:], True)}
+        return not fault(proposal.action, event, replace(now, present=present))
 
     def _let_go(self) -> None:
         dismissed, self._dismissed = self._dismissed, []

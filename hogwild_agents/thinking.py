@@ -235,6 +235,8 @@ class Thinking:
 
     async def _see_off(self, desk: Desk) -> None:
         """Tell that a worker is done, and feed what it has written."""
+        desk.resume()
+        await self.gate.handled(desk)
         await desk.writing.empty_inbox()
         if desk.writing.blocked:
             await desk.finish()

@@ -57,6 +57,9 @@ class ToolUse:
             self._scanner.close()
         calls = self._scanner.take()
         if calls:
+            ahead = self._worker._ahead
+            if ahead is not None and ahead.token in self._worker.desk.stop_tokens:
+                self._worker._ahead = None  # nor is it ever written where this is cancelled
             await self._answer(calls)
 
     # -- inside
@@ -68,20 +71,28 @@ class ToolUse:
         if len(text) == self._seen:
             return
         start = len(text) - len(worker.step_text)
-        if worker.step != self._step:
-            self._scanner.push(text[self._seen : start])
+        while worker.step != self._step:
+            step, begin, end = self._next_step(text, start)
+            self._scanner.push(text[self._seen : begin])
             self._scanner.end_step()
-            self._seen = max(self._seen, self._begin(text, start))
-            self._step = worker.step
+            self._seen, self._step = max(self._seen, end), step
         self._scanner.push(text[self._seen :])
         self._seen = len(text)
 
-    def _begin(self, text: str, start: int) -> int:
-        """Return where a step begins behind its prefix; a text that was copied is none of ours."""
-        prefix = self._headings.opening(self._worker.name, self._worker.step)
-        if text.startswith(prefix, start):
-            return start + len(prefix)
-        return len(text)
+    def _next_step(self, text: str, start: int) -> tuple[int, int, int]:
+        """Return the first step that was not looked at, where its prefix begins and where it ends.
+
+        A text that was copied is none of ours.
+        """
+        worker = self._worker
+        for step in range(self._step + 1, worker.step):  # over since the last time
+            prefix = self._headings.opening(worker.name, step)
+            begin = text.find(prefix, self._seen, start) if prefix else -1
+            if begin >= 0:
+                return step, begin, begin + len(prefix)
+        prefix = self._headings.opening(worker.name, worker.step)
+        own = text.startswith(prefix, start)
+        return worker.step, start, start + len(prefix) if own else len(text)
 
     async def _goes_on(self) -> bool:
         """Feed the calls, and look whether another one is to come."""

@@ -13,7 +13,17 @@ import pytest
 from anyio.lowlevel import checkpoint
 from hypothesis import given, settings, strategies as st
 
-from hogwild_agents.actions import Action, Dismiss, Finish, Park, Probe, Resume, Say, Spawn
+from hogwild_agents.actions import (
+    Action,
+    Dismiss,
+    EndStep,
+    Finish,
+    Park,
+    Probe,
+    Resume,
+    Say,
+    Spawn,
+)
 from hogwild_agents.engine import Engine, SamplingParams
 from hogwild_agents.errors import ClosedError, ConfigError, RunError
 from hogwild_agents.events import RunStarted, StepEnded, TickEnded, TokensWritten, WorkerLeft
@@ -295,6 +305,95 @@ async def test_a_parked_worker_that_was_cancelled_in_mid_tick_moves_its_step_onc
     assert not record.result.failures
     moves = [move for commit in record.commits for move in commit.moves if commit.seat == "Alice"]
     assert [move.source.name for move in moves] == ["Alice [1]", "Alice [2]", "Alice [3]"]
+
+
+async def test_a_step_that_ends_while_another_one_is_fed_waits_for_it() -> None:
+    async def lose(worker: Typist) -> None:
+        with (
+            anyio.CancelScope() as scope,
+            cancelled_in_mid_tick(scope, worker.desk._thinking.model.engine),
+        ):
+            await worker.write("one. ")
+        assert scope.cancelled_caught
+        await worker.end_step()
+        await worker.write("two. ")
+
+    record = await solve(
+        make_team(workers=[Typist("Alice", "Now.\n\n", lose, 3), Typist("Bob", 14)], limits=NONE)
+    )
+    assert not record.result.failures
+    expected = "**Alice [1]:** Now.\n\n**Alice [2]:** one. \n\n**Alice [3]:** two. "
+    assert record.result.texts["Alice"].startswith(expected)
+    check_feeds(record)
+
+
+async def test_what_is_written_behind_the_end_of_a_step_stands_behind_it() -> None:
+    """Though what a policy said has begun that step, and the end of the one before is not fed."""
+
+    class Notes(Policy):
+        async def on_step_ended(self, event: StepEnded) -> Sequence[Action]:
+            return [Say(worker="Alice", text="note. ")] if event.step == 1 else []
+
+    async def write(worker: Typist) -> None:
+        await worker.end_step()
+        await worker.write("two. ")
+        await worker.end_step()
+        await worker.write("three. ")
+
+    alice = Typist("Alice", "Now.\n\n", write)
+    record = await solve(make_team(workers=[alice], policies=[Notes()], limits=NONE))
+    steps = "Now.\n\n", "note. \n\n", "two. \n\n", "three. "
+    expected = "".join(f"**Alice [{number}]:** {text}" for number, text in enumerate(steps, 1))
+    assert record.result.texts["Alice"] == expected
+    check_feeds(record)
+
+
+async def test_every_tick_is_told_though_who_ends_it_is_dismissed() -> None:
+    class Dismisses(Policy):
+        async def on_tokens_written(self, event: TokensWritten) -> Sequence[Action]:
+            due = event.worker == "Alice" and event.tick == 5 and event.source == "sampled"
+            return [Dismiss(worker="Bob")] if due else []
+
+    team = make_team(workers=["Alice", "Bob"], policies=[Dismisses()], limits=Limits(ticks=9))
+    record = await solve(team)
+    assert [event.tick for event in record.told(TickEnded)] == list(range(1, 10))
+    assert left(record) == {"Bob": None}
+
+
+async def test_a_parked_worker_whose_step_is_to_end_leaves_when_it_is_dismissed() -> None:
+    class Dismisses(Policy):
+        async def on_step_ended(self, event: StepEnded) -> Sequence[Action]:
+            name = event.worker
+            if event.step > 1:
+                return []
+            end = EndStep(worker=name)
+            return [Say(worker=name, text="note. "), end, Park(worker=name), Dismiss(worker=name)]
+
+    workers = [Typist("Alice", "Now.\n\n", 9), Typist("Bob", 12)]
+    record = await solve(make_team(workers=workers, policies=[Dismisses()], limits=NONE))
+    assert left(record) == {"Alice": None, "Bob": None}
+    assert record.result.reason == "left"
+
+
+async def test_who_leaves_while_policies_wait_is_no_fault_of_theirs() -> None:
+    class Asks(Policy):
+        async def on_step_ended(self, event: StepEnded) -> Sequence[Action]:
+            return [Say(worker="Bob", text="Go on. ")]
+
+    class Watches(Policy):
+        async def on_step_ended(self, event: StepEnded) -> None:
+            ended.set()
+            await until(lambda: "Bob" not in self.run.names)
+
+    async def leave(worker: Typist) -> None:
+        with worker.parked():
+            await ended.wait()
+
+    ended = anyio.Event()
+    workers = [Typist("Alice", "Now.\n\n", 3), Typist("Bob", leave)]
+    record = await solve(make_team(workers=workers, policies=[Asks(), Watches()], limits=NONE))
+    assert record.result.reason == "left"
+    assert "Go on." not in record.result.texts["Bob"]
 
 
 async def test_two_tasks_of_a_worker_cannot_write_at_once() -> None:

@@ -205,6 +205,46 @@ async def test_a_scripted_worker_has_its_calls_answered_at_once() -> None:
     assert record.result.texts["Alice"] == ALICE + expected
 
 
+@pytest.mark.parametrize("looks", [False, True])
+async def test_calls_in_steps_that_are_over_are_answered(looks: bool) -> None:
+    class Clerk(Worker):
+        async def run(self) -> None:
+            if looks:
+                await self.write("Hm. ")
+                await self.use_tools()
+                await self.end_step()
+            await self.write('@add {"a": 1}\n')
+            await self.end_step()
+            await self.write('@add {"a": 2}\n')
+            await self.end_step()
+            await self.write("Now ")
+            await self.use_tools()
+
+    record = await solve(make_team(workers=[Clerk("Alice", tools=[add])], limits=NONE))
+    assert record.result.texts["Alice"].endswith("Now \nResult of add: 3\nResult of add: 4\n")
+
+
+async def test_the_end_of_a_turn_is_not_written_where_the_tool_is_cut_off() -> None:
+    async def sleep() -> None:
+        """Never works."""
+        cut.cancel()
+        await anyio.sleep_forever()
+
+    class Thinker(Caller):
+        async def run(self) -> None:
+            self.desk.sampler = Mind(self.ids())
+            self.desk.sampler.params = self.desk.tweaks.params
+            with cut:
+                await self.think()
+            await self.next_token()
+
+    cut = anyio.CancelScope()
+    alice = Thinker("Alice", "@sleep {}\n", STOP, "So", tools=[sleep])
+    record = await solve(make_team(workers=[alice, Typist("Bob", 9)], limits=NONE))
+    assert "nothing to continue from" in record.result.failures["Alice"]
+    assert record.result.texts["Alice"] == ALICE + "@sleep {}\n"
+
+
 async def test_a_worker_that_thinks_uses_its_tools() -> None:
     class Thinker(Caller):
         async def run(self) -> None:
