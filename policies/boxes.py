@@ -33,8 +33,10 @@ class Boxes:
             self._texts[event.worker] = event.text if event.text.strip() == self._opening else ""
             return None
         text = self._texts.get(event.worker, "") + event.text
-        self._texts[event.worker] = text
-        return (find_boxed(text) or None) if "}" in event.text else None
+        found = (find_boxed(text) or None) if "}" in event.text else None
+        # What comes behind a box that was found does not find it again.
+        self._texts[event.worker] = text if found is None else text.rpartition("}")[2]
+        return found
 
 
 _TYPESETTING = re.compile(r"\\left|\\right|\\[,;:! ]|\$|~")

@@ -97,7 +97,8 @@ class SpawnOnDemand(Policy):
         if event.worker not in self.run.names:  # a person, or one who has just left
             return []
         calls = self._pattern.finditer(event.body)
-        return [(call["name"].strip(), call["task"].strip()) for call in calls]
+        # A name is one line, whatever a model takes for a blank in it.
+        return [(" ".join(call["name"].split()), call["task"].strip()) for call in calls]
 
     def _new(self, name: str, task: str) -> Worker:
         make = self._make_worker.value

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, strategies as st
 
+from hogwild_agents import TokensWritten
 from hogwild_agents.policies import normalise_answer
+from hogwild_agents.policies.boxes import Boxes
 
 
 @pytest.mark.parametrize(
@@ -52,3 +54,23 @@ def test_other_answers(one: str, other: str) -> None:
 def test_a_normal_form_is_its_own(answer: str) -> None:
     form = normalise_answer(answer)
     assert normalise_answer(f" {form}") == normalise_answer(f" {answer}") == form
+
+
+def test_a_box_is_found_once_when_it_is_closed() -> None:
+    boxes = Boxes()
+    texts = (
+        "So \\boxed{",
+        "\\frac{1}",
+        "{2}",
+        "}. With $x_{1}$",
+        " and x_{2}",
+        " \\boxed{3}",
+        " {4}",
+    )
+    found = []
+    for tick, text in enumerate(texts):
+        event = TokensWritten(
+            worker="A", step=1, tick=tick, tokens=(1,), text=text, source="sampled"
+        )
+        found.append(boxes.push(event))
+    assert found == [None, None, None, "\\frac{1}{2}", None, "3", None]

@@ -53,6 +53,11 @@ def test_no_more_than_may_be_there_and_nobody_twice(
     assert joined(record) == wanted[: most - 1]
 
 
+async def test_a_name_is_one_line_whatever_a_model_writes() -> None:
+    scripts = {"A": "spawn: B\u2028\x0bC : work.\n\n.....", "B C": "Done."}
+    assert joined(await act(scripts, SpawnOnDemand(prompt=None), workers=["A"])) == ["B C"]
+
+
 async def test_room_is_made_by_who_leaves() -> None:
     scripts = {
         "A": "spawn: B: x.\n\nspawn: C: y.\n\n" + "." * 9 + "\n\nspawn: C: y.\n\n.....",
