@@ -15,6 +15,7 @@ from anyio.abc import TaskGroup
 
 from hogwild_agents.bell import Bell
 from hogwild_agents.errors import ClosedError
+from hogwild_agents.stray import unless_stray
 
 __all__ = ["Mapping"]
 
@@ -140,7 +141,7 @@ class Mapping(Generic[Item, Result]):
     async def _work(self, errand: _Errand[Result], item: Item) -> None:
         try:
             with errand.scope:
-                errand.results.append(await self._solve(item))
+                errand.results.append(await unless_stray(self._solve(item), "The work of a map"))
         except Exception as error:  # whoever iterates gets it
             errand.error = error
             self._stop_after(errand)

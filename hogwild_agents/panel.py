@@ -18,6 +18,7 @@ from hogwild_agents.errors import ConfigError, PolicyError, UsageError
 from hogwild_agents.log import get_logger
 from hogwild_agents.policy import Policy
 from hogwild_agents.run_view import RunView
+from hogwild_agents.stray import unless_stray
 
 _log = get_logger(__name__)
 _HANDLERS = {kind: f"on_{name}" for name, kind in ev.NAMES.items()}
@@ -170,11 +171,11 @@ class Panel:
 
 async def _ask(hearer: _Hearer, event: ev.Event) -> object:
     """Call a handler that may wait; whatever it awaits is cut off after the policy's timeout."""
-    timeout = hearer.policy.timeout
+    timeout, who = hearer.policy.timeout, f"The policy {hearer.policy.name}"
     if timeout is None:
-        return await hearer.ask(event)
+        return await unless_stray(hearer.ask(event), who)
     with anyio.move_on_after(timeout) as scope:
-        return await hearer.ask(event)
+        return await unless_stray(hearer.ask(event), who)
     if scope.cancelled_caught:
         raise TimeoutError(f"it took longer than its timeout of {timeout} seconds")
     raise AssertionError("a scope is left by a return or by its deadline")

@@ -34,6 +34,7 @@ from hogwild_agents.result import Step
 from hogwild_agents.run_view import RunView
 from hogwild_agents.seating import Seating
 from hogwild_agents.share import Share
+from hogwild_agents.stray import unless_stray
 from hogwild_agents.worker import Worker
 
 if TYPE_CHECKING:
@@ -224,7 +225,7 @@ class Thinking:
             with desk.scope:
                 # Also without feeds: so the first turns come in worker order.
                 await desk.seat.submit(*first)
-                await desk.worker.run()
+                await unless_stray(desk.worker.run(), desk.name)
         except Exception as error:
             self._failed(desk, error)
         try:
