@@ -76,11 +76,11 @@ class Cache:
             RuntimeError: it is not; this is a bug of the engine.
         """
         reserved = {id(feed.block): len(feed.tokens) for feed in self._reserved}
-        for block in self.blocks.values():
+        for block in list(self.blocks.values()):  # others may make some meanwhile
             owned = sum(map(len, block._runs))
             if owned != len(block) + reserved.get(id(block), 0):
                 raise RuntimeError(f"{block!r} owns {owned} slots.")
-        self.pool.check_integrity([block._runs for block in self.blocks.values()])
+        self.pool.check_integrity([block._runs for block in list(self.blocks.values())])
 
     # -- a tick
 
@@ -166,7 +166,7 @@ class Cache:
 
     def clear(self) -> None:
         """Let no block live, and keep no memory."""
-        for block in self.blocks.values():
+        for block in list(self.blocks.values()):  # others may make some meanwhile
             block._alive = False
             block._runs = []
         self.blocks.clear()
