@@ -208,6 +208,8 @@ def sample(
             order += [rows[place] for place in places]
             chosen.append(tokens)
     found = torch.cat(chosen).tolist() if chosen else []  # the one transfer to the host
+    if not logits.is_cpu and any(token >= logits.shape[-1] for token in found):
+        raise _nothing_to_draw()
     return [
         _sampled(logits, row, token, samplers[row].params.logprobs)
         for row, token in sorted(zip(order, found, strict=True))
@@ -302,11 +304,8 @@ class _Way:
 def _draw(scores: Tensor, samplers: Sequence[Sampler]) -> Tensor:
     """Return which of the scores [rows, n] are drawn, [rows]; each by one number of its own."""
     reached = scores.double().softmax(-1).cumsum(-1)
-    if bool(reached[:, -1].isnan().any()):
-        raise ConfigError(
-            "No token can be drawn, since all are ruled out or a logit is infinite: check what is "
-            "banned or biased, the temperature, and the model's dtype."
-        )
+    if scores.is_cpu and bool(reached[:, -1].isnan().any()):  # a GPU finds the end of the row
+        raise _nothing_to_draw()
     device = scores.device
     lots = [
         torch.rand(1, dtype=reached.dtype, device=device, generator=sampler.generator(device))
@@ -315,6 +314,13 @@ def _draw(scores: Tensor, samplers: Sequence[Sampler]) -> Tensor:
     # The first that is above: one without any odds is never above the one before it.
     bars = torch.cat(lots)[:, None] * reached[:, -1:]
     return torch.searchsorted(reached, bars, right=True)[:, 0]
+
+
+def _nothing_to_draw() -> ConfigError:
+    return ConfigError(
+        "No token can be drawn, since all are ruled out or a logit is infinite: check what is "
+        "banned or biased, the temperature, and the model's dtype."
+    )
 
 
 class _Banned(LogitsProcessor):
