@@ -128,7 +128,9 @@ class Launches:
         scene = self._scene
         query, key, value = (states[0] for states in (scene.query, scene.key, scene.value))
         results = [
-            self._tick.attend(layer, query, key, value, scene.scale)
+            self._tick.attend(
+                layer, query, key, value, scene.scale, scene.adapter.layers[layer].sinks
+            )
             for layer in range(scene.case.layers)
         ]
         return results[0]

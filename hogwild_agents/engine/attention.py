@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 
-from hogwild_agents.engine.adapter import Adapter
+from hogwild_agents.engine.adapter import Adapter, LayerAdapter
 from hogwild_agents.engine.compiled_layers import uncompiled
 from hogwild_agents.engine.plan import Plan
 from hogwild_agents.engine.reach import MaskRule
@@ -117,11 +117,12 @@ class TickAttention:
         how = self._adapter.layers[index]
         factor = query.shape[-1] ** -0.5 if scaling is None else scaling
         queries, keys, values = query[0], key[0], value[0]  # [heads or kv_heads, T, dim]
+        sinks = _sinks(how, options)
         if how.scale is not None:
             queries = _scaled(queries, plan.corrections[how.scale])
         if plan.schedule is not None and index in plan.schedule.kinds:
             tick = self._tick_on(query.device, plan.schedule)
-            return tick.attend(index, queries, keys, values, factor)[None]
+            return tick.attend(index, queries, keys, values, factor, sinks)[None]
         reading, dtype = plan.readings[how.reach], how.shape.dtype
         queries, keys, values = queries.to(dtype), keys.to(dtype), values.to(dtype)
         for write in plan.writes:
@@ -156,7 +157,7 @@ class TickAttention:
                     softcap=how.softcap,
                 )
             )
-        sinks = None if how.sinks is None else how.sinks.view(len(keys), group)
+        sinks = None if sinks is None else sinks.view(len(keys), group)
         if reading.regular:
             merged = merge_regular(partials, len(reading.merge), group, sinks)
         else:
@@ -202,6 +203,12 @@ def _tick(
     from hogwild_agents.engine.gpu_tick import GpuTick  # imports triton
 
     return GpuTick(schedule, adapter, device, home)
+
+
+def _sinks(how: LayerAdapter, options: dict[str, Any]) -> Tensor | None:
+    """Return the sinks [heads] as they are now: somebody may have given the model others."""
+    given = options.get("s_aux", options.get("sinks"))
+    return how.sinks if given is None else given.reshape(-1)
 
 
 def _scaled(queries: Tensor, factors: Tensor) -> Tensor:

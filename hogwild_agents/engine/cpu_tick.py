@@ -46,7 +46,13 @@ class CpuTick:
         return True
 
     def attend(
-        self, index: int, queries: Tensor, keys: Tensor, values: Tensor, scale: float
+        self,
+        index: int,
+        queries: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        scale: float,
+        sinks: Tensor | None = None,
     ) -> Tensor:
         """Store the new keys and values of a layer, and attend; see :meth:`GpuTick.attend`.
 
@@ -61,7 +67,7 @@ class CpuTick:
         result = queries.new_empty(schedule.tokens, how.heads, shape.value_dim)
         outs, lses = self._room(shape.kv_heads * room * group, padded(shape.value_dim))
         cos, sin = (outs, outs) if rope is None else self._angles[rope]
-        sinks = None if how.sinks is None else how.sinks.float().contiguous()
+        sinks = None if sinks is None else sinks.float().contiguous()
         factors = torch.tensor([scale, how.softcap or 0.0], dtype=torch.float64, device="cpu")
         # mypy cannot count what the stars hold: 20 numbers, in the order of a layer.
         layer = Layer(  # type: ignore[call-arg, misc]

@@ -90,7 +90,13 @@ class GpuTick:
         return True
 
     def attend(
-        self, index: int, queries: Tensor, keys: Tensor, values: Tensor, scale: float
+        self,
+        index: int,
+        queries: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        scale: float,
+        sinks: Tensor | None = None,
     ) -> Tensor:
         """Store the new keys and values of a layer, and attend.
 
@@ -100,6 +106,7 @@ class GpuTick:
             keys: [kv_heads, T, key_dim], likewise.
             values: [kv_heads, T, value_dim].
             scale: factor of the scores.
+            sinks: [heads] logits that take their share of the softmax and give nothing.
 
         Returns:
             [T, heads, value_dim] in the dtype of the queries.
@@ -109,7 +116,7 @@ class GpuTick:
         with torch.cuda.device_of(queries):  # type: ignore[no-untyped-call]
             self._store(how.shape, _dense(keys), _dense(values), addresses)
             self._attend(how, kind, _dense(queries), addresses, scale)
-            return self._merge(how, kind, queries.dtype)
+            return self._merge(how, kind, queries.dtype, sinks)
 
     def _store(self, shape: LayerShape, keys: Tensor, values: Tensor, addresses: Tensor) -> None:
         tokens = self._schedule.tokens
@@ -181,7 +188,9 @@ class GpuTick:
             **turning,
         )
 
-    def _merge(self, how: LayerAdapter, kind: Kind, dtype: torch.dtype) -> Tensor:
+    def _merge(
+        self, how: LayerAdapter, kind: Kind, dtype: torch.dtype, sinks: Tensor | None
+    ) -> Tensor:
         tokens, width, tables = self._schedule.tokens, how.shape.value_dim, self._tables[kind]
         result = torch.empty(tokens, how.heads, width, dtype=dtype, device=self._device)
         gpu_attention.hogwild_merge[tokens, how.heads](
@@ -189,12 +198,12 @@ class GpuTick:
             self._lses,
             tables.partial_ends,
             tables.partials,
-            self._lses if how.sinks is None else how.sinks,
+            self._lses if sinks is None else sinks,
             result,
             self._room(kind),
             GROUP=how.heads // how.shape.kv_heads,
             VALUE_DIM=width,
-            SINKS=how.sinks is not None,
+            SINKS=sinks is not None,
             BLOCK_S=32,
             BLOCK_V=power_of_two(width),
             enable_fp_fusion=True,

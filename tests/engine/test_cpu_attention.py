@@ -48,7 +48,8 @@ def attended(scene: Scene, tuning: Tuning) -> torch.Tensor:
     schedule = scene.plan(tuning).schedule
     assert schedule is not None
     tick = CpuTick(schedule, scene.adapter, CPU)
-    return tick.attend(0, scene.query[0], scene.key[0], scene.value[0], scene.scale)
+    sinks = scene.adapter.layers[0].sinks
+    return tick.attend(0, scene.query[0], scene.key[0], scene.value[0], scene.scale, sinks)
 
 
 def error(found: torch.Tensor, expected: torch.Tensor) -> float:

@@ -80,6 +80,23 @@ def test_another_attention_under_way_is_told_and_not_used() -> None:
 
 
 @pytest.mark.parametrize("kernels", [None, False])
+def test_weights_that_are_put_in_the_places_of_others_count(kernels: bool | None) -> None:
+    """Attention sinks, too, which the engine has seen before."""
+    model, other = (SUPPORTED["gpt-oss"].build() for _ in range(2))
+    with torch.no_grad():
+        for weight in other.parameters():
+            weight.mul_(1.5)
+    results = []
+    for wanted in (model, other):
+        with Engine(wanted, kernels=kernels, verify=False) as engine:
+            if wanted is model:
+                model.load_state_dict(other.state_dict(), assign=True)
+            block = engine.block()
+            results.append(engine.forward([Feed(block, [block], [5, 6, 7])], logits="all"))
+    torch.testing.assert_close(*results, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("kernels", [None, False])
 def test_a_default_device_changes_nothing(kernels: bool | None) -> None:
     """As where a script begins with ``torch.set_default_device``; meta stands for a GPU."""
     results = []
