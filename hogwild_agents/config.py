@@ -46,6 +46,7 @@ _WORDS = {
 
 Name = Annotated[str, Field(min_length=1)]
 Count = Annotated[int, Field(ge=1)]
+Threads = Annotated[int, Field(ge=1, le=1024)]
 
 
 class WorkerConfig(BaseModel):
@@ -100,7 +101,7 @@ class RunConfig(BaseModel):
     revision: str | None = None
     device: Name = "auto"
     dtype: Name = "auto"
-    threads: Count | None = None
+    threads: Threads | None = None
     cache_tokens: Count | None = None
     max_context: Count | None = None
     rope_scaling: Name | dict[str, Any] | None = None

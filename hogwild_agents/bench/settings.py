@@ -76,6 +76,8 @@ class Settings:
         _require_least("ticks", self.ticks, 1)
         if self.threads is not None:
             _require_least("threads", self.threads, 1)
+            if self.threads > 1024:
+                raise ConfigError(f"--threads cannot be {self.threads}: it should be at most 1024.")
         for context in self.contexts:
             _require_least("context", context, 2 * max(self.workers))
         if self.dtype != "auto" and self.dtype not in DTYPES:
@@ -87,6 +89,8 @@ class Settings:
         for file in (self.json, self.plot):
             if file is not None and not file.parent.is_dir():
                 raise ConfigError(f"There is no folder {str(file.parent)!r}: make it first.")
+            if file is not None and file.is_dir():
+                raise ConfigError(f"{str(file)!r} is a folder: name a file in it.")
 
     @property
     def turn(self) -> int:

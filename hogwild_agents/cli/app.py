@@ -61,7 +61,8 @@ def call(arguments: list[str]) -> int:
             stream.reconfigure(errors="replace")
     try:
         code = _invoke(arguments)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # as where a shell has closed it
+            sys.stdout.flush()
         return code
     except (KeyboardInterrupt, typer.Abort):
         return _interrupted()
@@ -258,8 +259,12 @@ def _read_problem(problem: str | None, file: Path | None) -> str | None:
         return problem
     if file is not None and problem is not None:
         raise ConfigError("There are two problems, an argument and --file: leave one of them out.")
+    if file is None and sys.stdin is None:
+        raise ProblemError(
+            "There is no standard input to read the problem from: give it otherwise."
+        )
     try:
-        return sys.stdin.read() if file is None else file.read_text(encoding="utf-8")
+        return sys.stdin.read() if file is None else file.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise ProblemError(
             f"The problem's file {str(file)!r} cannot be read ({error.strerror}): name a text file."

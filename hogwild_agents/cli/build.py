@@ -244,7 +244,7 @@ def check_prompt(config: RunConfig) -> None:
     Prompt.load(config.prompt)
 
 
-def check_place(path: Path | None) -> None:
+def check_place(path: Path | None, what: str = "transcript's file") -> None:
     """Raise a ConfigError if no file can be written there; nothing is written."""
     if path is None:
         return
@@ -257,11 +257,11 @@ def check_place(path: Path | None) -> None:
     elif not os.access(path if path.exists() else folder, os.W_OK):
         fault = "may not be written to"
     if fault:
-        raise ConfigError(f"The transcript's file {str(path)!r} {fault}: name another one.")
+        raise ConfigError(f"The {what} {str(path)!r} {fault}: name another one.")
 
 
 def _imported(name: str) -> Policy:
-    """Return a policy of the user's own, from ``module:Class``."""
+    """Return a policy of the user's own, from ``module:Class`` or ``module:function``."""
     from hogwild_agents import Policy
 
     module, _, attribute = name.partition(":")
@@ -273,7 +273,8 @@ def _imported(name: str) -> Policy:
             f"{attribute}, from the folder where it lies."
         )
     try:
-        policy = getattr(import_module(module), attribute)()
+        found = getattr(import_module(module), attribute)
+        policy = found if isinstance(found, Policy) else found()  # @controller makes one
     except ConfigError as error:  # it says what to do
         raise ConfigError(f"The policy {name!r} cannot be made: {error}") from error
     except Exception as error:  # a user's module may raise anything

@@ -19,7 +19,7 @@ from rich.table import Table
 
 from hogwild_agents.cli.build import build_team, check_model, check_policies, check_prompt, loaded
 from hogwild_agents.cli.columns import print_table
-from hogwild_agents.cli.interrupts import INTERRUPTED
+from hogwild_agents.cli.interrupts import INTERRUPTED, second_ends
 from hogwild_agents.cli.tally import Tally
 from hogwild_agents.config import RunConfig
 from hogwild_agents.errors import ConfigError, HogwildError, ProblemError, RunError
@@ -176,24 +176,38 @@ def _tasks(plan: Plan, model: str, seed: int) -> list[Task]:
 
 def _read(path: Path) -> list[Task]:
     try:
-        rows = path.read_text(encoding="utf-8").splitlines()
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
         raise ProblemError(
             f"The problems in {str(path)!r} cannot be read ({reason}): name a file of JSON lines."
         ) from error
     tasks = []
-    for number, row in enumerate(rows, 1):
+    for number, row in enumerate(text.rstrip().split("\n") if text.strip() else (), 1):
         try:
-            tasks.append(Task.model_validate_json(row))
+            task = Task.model_validate_json(row)
         except ValidationError as error:
             raise ProblemError(
-                f"Line {number} of {str(path)!r} is no problem ({error.errors()[0]['msg']}): write "
+                f"Line {number} of {str(path)!r} is no problem ({_fault(error)}): write "
                 '{"problem": "...", "answer": "..."}.'
             ) from error
+        if not task.problem.strip():
+            raise ProblemError(
+                f"Line {number} of {str(path)!r} has an empty problem: give the team something to "
+                "solve."
+            )
+        tasks.append(task)
     if not tasks:
         raise ProblemError(f"There are no problems in {str(path)!r}: write one on each line.")
     return tasks
+
+
+def _fault(error: ValidationError) -> str:
+    """Return what is wrong with a row, and with which of its fields."""
+    first = error.errors()[0]
+    place = ".".join(map(str, first["loc"]))
+    message = first["msg"]
+    return f"{place}: {message[0].lower()}{message[1:]}" if place else message
 
 
 # -- runs
@@ -251,9 +265,11 @@ async def _solve(
     try:
         result = await team.solve(task.problem)
     except RunError as error:
-        if error.result is None:
-            raise
-        result = error.result
+        raise RunError(
+            f"A run of {arm.workers} workers with seed {seed} has failed on {_short(task.problem)} "
+            f"({error})",
+            result=error.result,
+        ) from error
     return Outcome(
         arm=arm,
         seed=seed,
@@ -264,10 +280,14 @@ async def _solve(
     )
 
 
+def _short(problem: str) -> str:
+    return repr(problem if len(problem) <= 60 else f"{problem[:60]}...")
+
+
 async def _heed_signals(scope: anyio.CancelScope) -> None:
     if sys.platform == "win32":
         return  # no receiver there: Ctrl-C raises KeyboardInterrupt
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals, second_ends():
         async for _ in signals:
             scope.cancel()
 

@@ -20,7 +20,7 @@ from hogwild_agents.cli.build import (
     loaded,
 )
 from hogwild_agents.cli.columns import print_table
-from hogwild_agents.cli.interrupts import INTERRUPTED
+from hogwild_agents.cli.interrupts import INTERRUPTED, second_ends
 from hogwild_agents.cli.tally import Tally
 from hogwild_agents.config import RunConfig
 from hogwild_agents.errors import ConfigError, HogwildError, RunError
@@ -212,7 +212,7 @@ def _team(cell: Cell, seed: int, model: LanguageModel, coordinator: CacheCoordin
 async def _heed_signals(scope: anyio.CancelScope) -> None:
     if sys.platform == "win32":
         return  # no receiver there: Ctrl-C raises KeyboardInterrupt
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals, second_ends():
         async for _ in signals:
             scope.cancel()
 

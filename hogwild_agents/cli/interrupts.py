@@ -13,11 +13,14 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from types import FrameType
 
-__all__ = ["INTERRUPTED", "SENTENCE", "ends_at_once"]
+__all__ = ["INTERRUPTED", "SENTENCE", "TERMINATED", "ends_at_once", "second_ends"]
 
 INTERRUPTED = 130
 """The exit code after Ctrl-C, as shells have it."""
+TERMINATED = 143
+"""That after SIGTERM."""
 SENTENCE = "hogwild: interrupted before there was anything to keep."
 _SHOW_CURSOR = b"\x1b[?25h"
 
@@ -55,3 +58,38 @@ def ends_at_once(tidy: Callable[[], object] | None = None) -> Iterator[None]:
     finally:
         if signal.getsignal(signal.SIGINT) is end:  # what was imported may have set its own
             signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@contextmanager
+def second_ends(tidy: Callable[[], object] | None = None) -> Iterator[None]:
+    """While it lasts, the second SIGINT or SIGTERM ends the program there and then.
+
+    Also where the event loop is busy, and hears of none: whoever had a handler is told as well.
+    To be entered where signals are heeded already, in the main thread.
+
+    Args:
+        tidy: called before the end, to give the terminal back.
+    """
+    codes = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
+    heard: list[int] = []
+
+    def heed(number: int, frame: FrameType | None) -> None:
+        heard.append(number)
+        if len(heard) > 1:
+            with suppress(Exception):  # it may have come in the midst of writing
+                if tidy is not None:
+                    tidy()
+                sys.stdout.flush()
+            os._exit(codes[signal.Signals(number)])  # a forward under way would be waited for
+        former = before[signal.Signals(number)]
+        if callable(former):
+            former(number, frame)
+
+    before = {one: signal.getsignal(one) for one in codes}
+    for one in codes:
+        signal.signal(one, heed)
+    try:
+        yield
+    finally:
+        for one, former in before.items():
+            signal.signal(one, former)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -20,7 +19,7 @@ from hogwild_agents.cli.build import (
     check_prompt,
     loaded,
 )
-from hogwild_agents.cli.interrupts import INTERRUPTED
+from hogwild_agents.cli.interrupts import INTERRUPTED, TERMINATED, second_ends
 from hogwild_agents.cli.progress import Progress
 from hogwild_agents.cli.view import SilentView, View
 from hogwild_agents.config import RunConfig
@@ -187,7 +186,7 @@ def terminal_view(
 
 
 NOBODY_READS = "nobody reads"
-STOPS = {"interrupted": INTERRUPTED, "terminated": 143, NOBODY_READS: 141}
+STOPS = {"interrupted": INTERRUPTED, "terminated": TERMINATED, NOBODY_READS: 141}
 """Exit codes by what stops a run: those that shells have for SIGINT, SIGTERM and SIGPIPE."""
 
 
@@ -212,16 +211,12 @@ async def _heed_signals(run: Run, view: View) -> None:
     """Stop the run at the first signal, the program at the second."""
     if sys.platform == "win32":
         return  # no receiver there: Ctrl-C raises KeyboardInterrupt
-    stopped = False
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+    with (
+        anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals,
+        second_ends(view.close),
+    ):
         async for number in signals:
-            reason = "interrupted" if number == signal.SIGINT else "terminated"
-            if stopped:
-                view.close()
-                sys.stdout.flush()
-                os._exit(STOPS[reason])  # a forward under way would be waited for
-            run.stop(reason)
-            stopped = True
+            run.stop("interrupted" if number == signal.SIGINT else "terminated")
 
 
 async def _refresh(run: Run, view: View) -> None:

@@ -112,7 +112,16 @@ def scorer_of(task: BundledTask | FileTask) -> Scorer:
     if isinstance(task, BundledTask) or task.scorer == "boxed-exact":
         return boxed_exact
     function = imported(task.scorer, "scorer")
-    return lambda answer, expected: bool(function(answer, expected))
+
+    def judge(answer: str, expected: str) -> bool:
+        verdict = function(answer, expected)
+        if verdict is not True and verdict is not False:
+            raise ConfigError(
+                f"The scorer {task.scorer!r} has returned {verdict!r}: return True or False."
+            )
+        return verdict
+
+    return judge
 
 
 def imported(name: str, what: str) -> Callable[..., Any]:

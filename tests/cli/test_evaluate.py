@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from hogwild_agents.cli.app import call
-from hogwild_agents.cli.evaluate import Arm, Outcome, Plan, Score, score
+from hogwild_agents.cli.evaluate import Arm, Outcome, Plan, Score, _read, score
+from hogwild_agents.errors import ProblemError
 
 
 def outcome(arm: Arm, seed: int, problem: str, correct: bool, ticks: int) -> Outcome:
@@ -129,3 +130,43 @@ def test_problems_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert "combined × 1" in table
     assert "2 runs of bundled" in table
     assert max(map(len, table.splitlines())) <= 80
+
+
+def test_a_run_that_fails_is_told_and_no_wrong_answer(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "failing.py").write_text(
+        "from hogwild_agents import TickEnded, controller\n"
+        "@controller\n"
+        "async def fails(event: TickEnded):\n"
+        "    raise LookupError('nothing there')\n"
+    )
+    (tmp_path / "failing.toml").write_text('policies = ["failing:fails"]\n')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    options = ["--config", "failing.toml", "--problems", "1", "--workers", "2", "--no-isolated"]
+    assert call(["eval", *options]) == 2
+    said = capsys.readouterr().err
+    assert "A run of 2 workers with seed 0 has failed on 'Tasks: a) " in said
+    assert "nothing there" in said
+
+
+def test_a_problem_may_hold_any_character_and_the_file_begin_with_a_mark(tmp_path: Path) -> None:
+    path = tmp_path / "problems.jsonl"
+    rows = '{"problem": "1 + 1\u2028is", "answer": "2"}\n{"problem": "2", "answer": "2"}\n\n'
+    path.write_text(rows, encoding="utf-8-sig")
+    assert [task.problem for task in _read(path)] == ["1 + 1\u2028is", "2"]
+
+
+@pytest.mark.parametrize(
+    ("row", "fault"),
+    [
+        ('{"problem": " ", "answer": "2"}', "has an empty problem"),
+        ('{"problem": "1", "answer": "2", "id": 3}', r"is no problem \(id: extra inputs"),
+    ],
+)
+def test_a_bad_line_is_told_before_anything_is_run(row: str, fault: str, tmp_path: Path) -> None:
+    path = tmp_path / "problems.jsonl"
+    path.write_text('{"problem": "1 + 1", "answer": "2"}\n' + row)
+    with pytest.raises(ProblemError, match=f"Line 2 of .* {fault}"):
+        _read(path)

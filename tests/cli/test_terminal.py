@@ -101,6 +101,24 @@ def test_second_ctrl_c_is_immediate(tmp_path: Path) -> None:
     assert terminal.is_given_back
 
 
+def test_second_ctrl_c_ends_a_run_whose_event_loop_is_busy(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from hogwild_agents import controller, StepEnded, TickEnded\n"
+        "@controller\n"
+        "async def spin(event: TickEnded):\n"
+        "    while event.tick == 3:\n"
+        "        pass\n"
+    )
+    with Terminal("run", PROBLEM.text, "--policy", "mine:spin", cwd=tmp_path) as terminal:
+        terminal.read_until(rb"Reading the prompt")
+        for _ in range(2):
+            with pytest.raises(AssertionError, match="goes on"):
+                terminal.finish(2)
+            terminal.press_ctrl_c()
+        assert terminal.finish(10) == 130
+    assert terminal.is_given_back
+
+
 def test_an_evaluation_that_is_broken_off_says_so(tmp_path: Path) -> None:
     with Terminal("eval", "--problems", "500", cwd=tmp_path) as terminal:
         terminal.read_until(rb"combined .* [1-9]\d*/2500")

@@ -96,3 +96,11 @@ def test_scorer_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     for name in ("own_scorer:none", "no_such_module:x", "own_scorer:nothing", "exact"):
         with pytest.raises(ConfigError, match="give module:function"):
             scorer_of(file_task(tmp_path, LINE, scorer=name))
+
+
+def test_a_scorer_says_true_or_false(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "half_scorer.py").write_text("def half(answer, expected):\n    return 0.5\n")
+    monkeypatch.chdir(tmp_path)
+    is_right = scorer_of(file_task(tmp_path, LINE, scorer="half_scorer:half"))
+    with pytest.raises(ConfigError, match=r"'half_scorer:half' has returned 0\.5: return True or"):
+        is_right("1", "1")
