@@ -139,7 +139,10 @@ class Store:
         for number, line in enumerate(lines, 1):
             try:
                 if number == 1:
-                    self._compare(_Head.model_validate_json(line).common, common)
+                    head = _Head.model_validate_json(line).common
+                    if len(lines) == 1 and head != common:
+                        return 0  # of a plan that was mended before anything was run
+                    self._compare(head, common)
                 else:
                     outcome = Outcome.model_validate_json(line)
                     self._outcomes.setdefault(outcome.key, outcome)

@@ -163,7 +163,8 @@ def test_an_experiment_may_grow(tmp_path: Path) -> None:
     ],
 )
 def test_another_task_or_model_has_another_store(tmp_path: Path, values: dict[str, object]) -> None:
-    Store(tmp_path / "results.jsonl", common_of(plan())).close()
+    with Store(tmp_path / "results.jsonl", common_of(plan())) as store:
+        store.add(outcome(cells_of(plan())[0]))
     with pytest.raises(ConfigError, match="was made by another plan"):
         Store(tmp_path / "results.jsonl", common_of(plan(**values)))
 

@@ -80,6 +80,12 @@ def test_a_broken_line_in_the_middle_is_named(tmp_path: Path) -> None:
         Store(path, COMMON)
 
 
+def test_a_store_without_results_is_that_of_the_plan_as_it_was_mended(tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    Store(path, COMMON | {"model": "mistyped"}).close()
+    assert fill(path) == fill(tmp_path / "another.jsonl")
+
+
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
