@@ -112,11 +112,11 @@ class RunConfig(BaseModel):
     compile_layers: bool = False
     model_options: dict[str, Any] = {}
     prompt: Name = "collaborate"
-    workers: Count | tuple[WorkerConfig, ...] = 3
+    workers: Annotated[int, Field(ge=1, le=1000)] | tuple[WorkerConfig, ...] = 3
     layout: LayoutName = "combined"
     budget: Count = 4096
     seed: Annotated[int, Field(ge=0)] = 0
-    temperature: Annotated[float, Field(ge=0)] | None = None
+    temperature: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     top_k: Annotated[int, Field(ge=0)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     min_p: Annotated[float, Field(ge=0, le=1)] | None = None

@@ -256,7 +256,7 @@ def _run(
 
 def _read_problem(problem: str | None, file: Path | None) -> str | None:
     if file is None and problem != "-":
-        return problem
+        return None if problem is None else _utf8(problem, "text")
     if file is not None and problem is not None:
         raise ConfigError("There are two problems, an argument and --file: leave one of them out.")
     if file is None and sys.stdin is None:
@@ -264,7 +264,9 @@ def _read_problem(problem: str | None, file: Path | None) -> str | None:
             "There is no standard input to read the problem from: give it otherwise."
         )
     try:
-        return sys.stdin.read() if file is None else file.read_text(encoding="utf-8-sig")
+        if file is None:
+            return _utf8(sys.stdin.read(), "standard input")
+        return file.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise ProblemError(
             f"The problem's file {str(file)!r} cannot be read ({error.strerror}): name a text file."
@@ -272,6 +274,15 @@ def _read_problem(problem: str | None, file: Path | None) -> str | None:
     except UnicodeDecodeError as error:
         name = "standard input" if file is None else f"file {str(file)!r}"
         raise ProblemError(f"The problem's {name} is no UTF-8 text: convert it first.") from error
+
+
+def _utf8(text: str, name: str) -> str:
+    """Return a text that has an encoding: Python takes other bytes for halves of characters."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ProblemError(f"The problem's {name} is no UTF-8 text: convert it first.") from error
+    return text
 
 
 def _workers(number: int | None, each: list[str] | None) -> object:

@@ -69,7 +69,8 @@ class SamplingParams:
     logprobs: int | None = None
 
     def __post_init__(self) -> None:
-        _require("temperature", self.temperature, self.temperature >= 0, "at least 0")
+        finite = 0 <= self.temperature < math.inf
+        _require("temperature", self.temperature, finite, "at least 0, and finite")
         _require("top_k", self.top_k, self.top_k >= 0, "at least 0 (0 keeps all tokens)")
         _require("top_p", self.top_p, 0 < self.top_p <= 1, "in (0, 1]")
         _require("min_p", self.min_p, 0 <= self.min_p <= 1, "in [0, 1]")

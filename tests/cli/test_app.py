@@ -42,6 +42,19 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["run", "--workers", "0", "x"], "--workers cannot be 0: it should be at least 1."),
         (["run", "--seed", "-1", "x"], "--seed cannot be -1: it should be at least 0."),
         (["run", "--temperature", "-1", "x"], "--temperature cannot be -1.0: "),
+        (
+            ["run", "--temperature", "inf", "x"],
+            "--temperature cannot be inf: it should be a finite",
+        ),
+        (
+            ["run", "--workers", "9" * 20, "x"],
+            f"--workers cannot be {'9' * 20}: it should be at mo",
+        ),
+        (
+            ["run", "--threads", "100000", "x"],
+            "--threads cannot be 100000: it should be at most 10",
+        ),
+        (["run", "a\udcff"], "The problem's text is no UTF-8 text: convert it first."),
         (["run", "--layout", "mesh", "x"], "--layout cannot be 'mesh': it should be 'combined'"),
         (
             ["run", "--layout", "combind", "x"],
