@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 
-from hogwild_agents.engine.adapter import Adapter, LayerAdapter
+from hogwild_agents.engine.adapter import Adapter
 from hogwild_agents.engine.compiled_layers import uncompiled
 from hogwild_agents.engine.plan import Plan
 from hogwild_agents.engine.reach import MaskRule
@@ -117,7 +117,8 @@ class TickAttention:
         how = self._adapter.layers[index]
         factor = query.shape[-1] ** -0.5 if scaling is None else scaling
         queries, keys, values = query[0], key[0], value[0]  # [heads or kv_heads, T, dim]
-        sinks = _sinks(how, options)
+        sinks = sinks_of(options)  # as they are now: the model may have been given others
+        sinks = how.sinks if sinks is None else sinks
         if how.scale is not None:
             queries = _scaled(queries, plan.corrections[how.scale])
         if plan.schedule is not None and index in plan.schedule.kinds:
@@ -205,10 +206,10 @@ def _tick(
     return GpuTick(schedule, adapter, device, home)
 
 
-def _sinks(how: LayerAdapter, options: dict[str, Any]) -> Tensor | None:
-    """Return the sinks [heads] as they are now: somebody may have given the model others."""
+def sinks_of(options: dict[str, Any]) -> Tensor | None:
+    """Return the sinks [heads] among what a model passes to its attention, if there are any."""
     given = options.get("s_aux", options.get("sinks"))
-    return how.sinks if given is None else given.reshape(-1)
+    return None if given is None else given.reshape(-1)
 
 
 def _scaled(queries: Tensor, factors: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from hogwild_agents.engine.adapter import Adapter, LayerAdapter, QueryScale, query_scale
-from hogwild_agents.engine.attention import AloneAttention
+from hogwild_agents.engine.attention import AloneAttention, sinks_of
 from hogwild_agents.engine.pool import LayerShape
 from hogwild_agents.engine.reach import FULL, MaskRule, Reach
 from hogwild_agents.engine.refusals import refusal
@@ -127,14 +127,13 @@ def _all_layers(model: Any, recorder: _Recorder) -> range:
 def _layer(model: Any, seen: _Seen, rope: Rope | None, reach: Reach) -> LayerAdapter:
     _check_options(model, seen)
     key, value = seen.key, seen.value
-    sinks = seen.options.get("s_aux", seen.options.get("sinks"))
     cap = seen.options.get("softcap")
     return LayerAdapter(
         heads=seen.query.shape[1],
         shape=LayerShape(key.shape[1], key.shape[3], value.shape[3], key.dtype, key.device),
         rope=rope,
         reach=reach,
-        sinks=None if sinks is None else sinks.reshape(-1),
+        sinks=sinks_of(seen.options),
         softcap=None if cap is None else float(cap),
         scale=query_scale(model.config.get_text_config(decoder=True), seen.module),
     )
