@@ -13,7 +13,6 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 import anyio
-from pydantic import BaseModel, ConfigDict, ValidationError
 from rich.console import Console
 from rich.table import Table
 
@@ -24,23 +23,10 @@ from hogwild_agents.cli.tally import Tally
 from hogwild_agents.config import RunConfig
 from hogwild_agents.errors import ConfigError, HogwildError, ProblemError, RunError
 from hogwild_agents.experiment.statistics import Estimate, average, ratio, share
+from hogwild_agents.experiment.task_file import Task, read_tasks
 
 if TYPE_CHECKING:
     from hogwild_agents import CacheCoordinator, LanguageModel
-
-
-class Task(BaseModel):
-    """A problem with its answer; a line of a file of problems.
-
-    Attributes:
-        problem: what the team is given.
-        answer: what the box must hold, as a string.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    problem: str
-    answer: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +148,7 @@ def evaluate(config: RunConfig, plan: Plan, *, as_json: bool) -> int:
 
 def _tasks(plan: Plan, model: str, seed: int) -> list[Task]:
     if plan.file is not None:
-        return _read(plan.file)[: plan.problems]
+        return read_tasks(plan.file)[: plan.problems]
     if model != "bundled":
         raise ProblemError(
             f"There are no problems for {model!r}: give --file with JSON lines such as "
@@ -172,42 +158,6 @@ def _tasks(plan: Plan, model: str, seed: int) -> list[Task]:
 
     drawn = held_out_problems(plan.problems or 500, seed)
     return [Task(problem=one.text, answer=one.answer) for one in drawn]
-
-
-def _read(path: Path) -> list[Task]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
-        raise ProblemError(
-            f"The problems in {str(path)!r} cannot be read ({reason}): name a file of JSON lines."
-        ) from error
-    tasks = []
-    for number, row in enumerate(text.rstrip().split("\n") if text.strip() else (), 1):
-        try:
-            task = Task.model_validate_json(row)
-        except ValidationError as error:
-            raise ProblemError(
-                f"Line {number} of {str(path)!r} is no problem ({_fault(error)}): write "
-                '{"problem": "...", "answer": "..."}.'
-            ) from error
-        if not task.problem.strip():
-            raise ProblemError(
-                f"Line {number} of {str(path)!r} has an empty problem: give the team something to "
-                "solve."
-            )
-        tasks.append(task)
-    if not tasks:
-        raise ProblemError(f"There are no problems in {str(path)!r}: write one on each line.")
-    return tasks
-
-
-def _fault(error: ValidationError) -> str:
-    """Return what is wrong with a row, and with which of its fields."""
-    first = error.errors()[0]
-    place = ".".join(map(str, first["loc"]))
-    message = first["msg"]
-    return f"{place}: {message[0].lower()}{message[1:]}" if place else message
 
 
 # -- runs

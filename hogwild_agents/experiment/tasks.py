@@ -11,10 +11,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
 from hogwild_agents.errors import ConfigError, ProblemError
 from hogwild_agents.experiment.plan import BundledTask, FileTask
+from hogwild_agents.experiment.task_file import read_tasks
 
 Scorer = Callable[[str, str], bool]
 """Whether an answer is right: called with the answer and the expected one."""
@@ -38,13 +37,6 @@ class Problem:
         return hashlib.sha256(f"{self.text}\0{self.answer}".encode()).hexdigest()[:12]
 
 
-class _Line(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    problem: str
-    answer: str
-
-
 def problems_of(task: BundledTask | FileTask) -> list[Problem]:
     """Return a task's problems, in order.
 
@@ -61,38 +53,15 @@ def problems_of(task: BundledTask | FileTask) -> list[Problem]:
 
 
 def _read(path: Path) -> list[Problem]:
-    try:
-        rows = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
-        raise ProblemError(
-            f"The problems in {str(path)!r} cannot be read ({reason}): name a file of JSON lines."
-        ) from error
     lines: dict[Problem, int] = {}
-    for number, row in enumerate(rows, 1):
-        problem = _parse(row, f"Line {number} of {str(path)!r}")
-        first = lines.setdefault(problem, number)
+    for number, task in enumerate(read_tasks(path), 1):
+        first = lines.setdefault(Problem(task.problem, task.answer), number)
         if first != number:
             raise ProblemError(
                 f"Line {number} of {str(path)!r} repeats line {first}: leave one of them out, for "
                 "one problem counted twice makes the intervals too narrow."
             )
-    if not lines:
-        raise ProblemError(f"There are no problems in {str(path)!r}: write one on each line.")
     return list(lines)
-
-
-def _parse(row: str, place: str) -> Problem:
-    try:
-        line = _Line.model_validate_json(row)
-    except ValidationError as error:
-        raise ProblemError(
-            f"{place} is no problem ({error.errors()[0]['msg']}): write "
-            '{"problem": "...", "answer": "..."}.'
-        ) from error
-    if not line.problem.strip():
-        raise ProblemError(f"{place} has an empty problem: give the team something to solve.")
-    return Problem(line.problem, line.answer)
 
 
 # -- judging

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from hogwild_agents.cli.app import call
-from hogwild_agents.cli.evaluate import Arm, Outcome, Plan, Score, _read, score
+from hogwild_agents.cli.evaluate import Arm, Outcome, Plan, Score, score
 from hogwild_agents.errors import ProblemError
+from hogwild_agents.experiment.task_file import read_tasks
 
 
 def outcome(arm: Arm, seed: int, problem: str, correct: bool, ticks: int) -> Outcome:
@@ -155,7 +156,7 @@ def test_a_problem_may_hold_any_character_and_the_file_begin_with_a_mark(tmp_pat
     path = tmp_path / "problems.jsonl"
     rows = '{"problem": "1 + 1\u2028is", "answer": "2"}\n{"problem": "2", "answer": "2"}\n\n'
     path.write_text(rows, encoding="utf-8-sig")
-    assert [task.problem for task in _read(path)] == ["1 + 1\u2028is", "2"]
+    assert [task.problem for task in read_tasks(path)] == ["1 + 1\u2028is", "2"]
 
 
 @pytest.mark.parametrize(
@@ -169,4 +170,4 @@ def test_a_bad_line_is_told_before_anything_is_run(row: str, fault: str, tmp_pat
     path = tmp_path / "problems.jsonl"
     path.write_text('{"problem": "1 + 1", "answer": "2"}\n' + row)
     with pytest.raises(ProblemError, match=f"Line 2 of .* {fault}"):
-        _read(path)
+        read_tasks(path)
