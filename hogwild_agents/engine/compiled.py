@@ -19,8 +19,8 @@ import torch
 from hogwild_agents.engine import threads
 
 KERNELS = (
-    "vectors.py", "cpu_attention.py", "cpu_tiles.py", "cpu_products.py", "cpu_norms.py",
-    "cpu_gates.py", "cpu_elementwise.py",
+    "vectors.py", "cpu_amx.py", "cpu_attention.py", "cpu_tiles.py", "cpu_products.py",
+    "cpu_norms.py", "cpu_gates.py", "cpu_elementwise.py",
 )  # fmt: skip
 """The modules that numba compiles."""
 
@@ -108,14 +108,17 @@ def _types() -> dict[torch.dtype, Any]:
 
 
 def _sources() -> int:
-    """Return a number for what the kernels' modules say.
+    """Return a number for what the kernels' modules say, and for what they find here.
 
     numba keeps a function for as long as the file that it is in stays the same. What it calls may
     have changed in other files; but of what it closes over, numba's key has the value.
     """
+    from hogwild_agents.engine.cpu_amx import TILES
+
     folder = resources.files(__package__)
     texts = (folder.joinpath(name).read_bytes() for name in KERNELS)
-    return int.from_bytes(sha256(b"".join(texts)).digest()[:7], "big") | 1
+    digest = sha256(b"".join((*texts, bytes([TILES])))).digest()
+    return int.from_bytes(digest[:7], "big") | 1
 
 
 @cache

@@ -19,7 +19,10 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numba.types import float32, int8, int64
 
+from hogwild_agents.engine import cpu_amx
+from hogwild_agents.engine.cpu_amx import EDGE, TILES, is_tiled
 from hogwild_agents.engine.vectors import (
+    BFLOAT16,
     INTEGERS,
     VECTOR,
     WIDTH,
@@ -38,6 +41,7 @@ from hogwild_agents.engine.vectors import (
     prefetch,
     put,
     put_integers,
+    recast,
     shifted,
     spread,
     store,
@@ -51,6 +55,8 @@ _ROWS = len(_OUTS) - 1
 """At most so many rows at a time."""
 _BATCH = 36 if WIDTH == 16 else 20
 """Rows that a thread lays out for itself before it multiplies them."""
+_TILED = 96
+"""The same where tiles multiply them (AMX)."""
 _CHUNK = 1024
 """So many of the inputs at a time: those of a few rows fit into the processor's first cache. The
 products of so many 8-bit weights with 16-bit inputs do not overflow the lanes of 32 bits."""
@@ -65,7 +71,11 @@ _STEPS = 32767
 def place_for(rows: int, count: int) -> int:
     """Return the bytes that a thread needs for rows of so many inputs."""
     batch, chunks = min(rows, _BATCH), -(-count // _CHUNK)
-    return 4 * batch * (chunks * (_CHUNK + 1) + _SUMS)
+    place = 4 * batch * (chunks * (_CHUNK + 1) + _SUMS)
+    if TILES:
+        whole = -(-min(rows, _TILED) // EDGE) * EDGE
+        place = max(place, whole * 2 * count + cpu_amx.ROOM)
+    return place
 
 
 @cache
@@ -236,7 +246,11 @@ def _lay(states, count, rows, weights, laid, factors):
     """Lay rows [rows, count] out for the weights: [chunks, rows, _CHUNK], factors [chunks, rows].
 
     Float32 numbers in the order of pairs, or integers of 16 bits with one factor for each chunk.
+    For tiles see :func:`cpu_amx.lay`.
     """
+    if is_tiled(weights):
+        cpu_amx.lay(recast(states, BFLOAT16), count, rows, recast(laid, BFLOAT16))
+        return
     for start in range(0, count, _CHUNK):
         size = min(_CHUNK, count - start)
         for row in range(rows):
@@ -301,24 +315,38 @@ def _multiply_block(weights, count, outs, laid, factors, rows, sums):
 
 
 @njit(nogil=True, error_model="numpy")
-def _finish_block(sums, block, first, scales, scaled, bias, biased, results, outs, rows):
-    """Write a block's results [rows, outs], from the first of its outputs on."""
+def _compute(
+    weights, count, laid, factors, sums, rows, scales, scaled, bias, biased, results, block, outs
+):
+    """Multiply a block of outputs' weights with the rows of a batch, and write the results.
+
+    Pointers to scales, bias and results are to the first output's; rows are ``outs`` apart.
+    """
+    if is_tiled(weights):
+        tiles, states = recast(weights, BFLOAT16), recast(laid, BFLOAT16)
+        more, to = recast(bias, BFLOAT16), recast(results, BFLOAT16)
+        cpu_amx.multiply(tiles, count, block, states, rows, more, biased, to, outs, factors)
+        return
+    _multiply_block(weights, count, block, laid, factors, rows, sums)
     for row in range(rows):
-        _give(
-            shifted(sums, row * _SUMS),
-            block,
-            shifted(scales, first),
-            scaled,
-            shifted(bias, first),
-            biased,
-            shifted(results, row * outs + first),
-        )
+        some, to = shifted(sums, row * _SUMS), shifted(results, row * outs)
+        _give(some, block, scales, scaled, bias, biased, to)
 
 
 @njit(nogil=True, error_model="numpy")
-def _room(job, pieces):
-    """Return a thread's room: for rows in so many pieces, their factors, and sums."""
+def _batch(weights):
+    """Return how many rows a thread lays out at a time."""
+    return _TILED if is_tiled(weights) else _BATCH
+
+
+@njit(nogil=True, error_model="numpy")
+def _room(job, rows, count, weights):
+    """Return a thread's room: for rows that are laid out, their factors, and sums, or tiles."""
     laid = pointer(get(job, 2) + take(shifted(job, 1)) * get(job, 3), float32)
+    if is_tiled(weights):
+        tiles = shifted(laid, -(-rows // EDGE) * EDGE * count // 2)
+        return laid, tiles, tiles
+    pieces = rows * -(-count // _CHUNK)
     factors = shifted(laid, pieces * _CHUNK)
     return laid, factors, shifted(factors, pieces)
 
@@ -336,24 +364,25 @@ def _multiply(job, weight_type, state_type):
     """
     outs, count, rows = get(job, 9), get(job, 10), get(job, 11)
     scales, bias = pointer(get(job, 5), float32), pointer(get(job, 6), state_type)
-    laid, factors, sums = _room(job, min(rows, _BATCH) * -(-count // _CHUNK))
-    size = get(job, 12)
+    every, size = pointer(get(job, 4), weight_type), get(job, 12)
+    most = _batch(every)
+    laid, factors, sums = _room(job, min(rows, most), count, every)
     blocks, ready = -(-outs // size), -1
     while True:
         unit = take(job)
-        start, first = unit // blocks * _BATCH, unit % blocks * size
+        start, first = unit // blocks * most, unit % blocks * size
         if start >= rows:
             break
-        batch, block = min(_BATCH, rows - start), min(size, outs - first)
-        weights = shifted(pointer(get(job, 4), weight_type), first * count)
+        batch, block = min(most, rows - start), min(size, outs - first)
+        weights = shifted(every, first * count)
         if start != ready:
             states = shifted(pointer(get(job, 7), state_type), start * count)
             _lay(states, count, batch, weights, laid, factors)
             ready = start
-        _multiply_block(weights, count, block, laid, factors, batch, sums)
-        results = shifted(pointer(get(job, 8), state_type), start * outs)
-        scaled, biased = get(job, 5) != 0, get(job, 6) != 0
-        _finish_block(sums, block, first, scales, scaled, bias, biased, results, outs, batch)
+        results = shifted(pointer(get(job, 8), state_type), start * outs + first)
+        factor, more = shifted(scales, first), shifted(bias, first)
+        given = factor, get(job, 5) != 0, more, get(job, 6) != 0, results
+        _compute(weights, count, laid, factors, sums, batch, *given, block, outs)
 
 
 @njit(nogil=True, error_model="numpy")
@@ -368,7 +397,9 @@ def _multiply_groups(job, weight_type, state_type):
     """
     outs, count, rows, size = get(job, 9), get(job, 10), get(job, 11), get(job, 12)
     ends, groups, scaled = pointer(get(job, 6), int64), get(job, 13), get(job, 5) != 0
-    laid, factors, sums = _room(job, min(rows, _BATCH) * -(-count // _CHUNK))
+    every = pointer(get(job, 4), weight_type)
+    most = _batch(every)
+    laid, factors, sums = _room(job, min(rows, most), count, every)
     blocks, ready = -(-outs // size), -1
     group, low, high, before = -1, 0, 0, 0
     after = 0  # units up to this group's end
@@ -378,20 +409,20 @@ def _multiply_groups(job, weight_type, state_type):
             group, low, before = group + 1, high, after
             if group < groups:
                 high = get(ends, group)
-                after += -(-(high - low) // _BATCH) * blocks
+                after += -(-(high - low) // most) * blocks
         if group >= groups:
             break
-        start, first = low + (unit - before) // blocks * _BATCH, (unit - before) % blocks * size
-        batch, block = min(_BATCH, high - start), min(size, outs - first)
-        weights = shifted(pointer(get(job, 4), weight_type), (group * outs + first) * count)
+        start, first = low + (unit - before) // blocks * most, (unit - before) % blocks * size
+        batch, block = min(most, high - start), min(size, outs - first)
+        weights = shifted(every, (group * outs + first) * count)
         if start != ready:
             states = shifted(pointer(get(job, 7), state_type), start * count)
             _lay(states, count, batch, weights, laid, factors)
             ready = start
-        _multiply_block(weights, count, block, laid, factors, batch, sums)
-        scales = shifted(pointer(get(job, 5), float32), group * outs)
-        results = shifted(pointer(get(job, 8), state_type), start * outs)
-        _finish_block(sums, block, first, scales, scaled, results, False, results, outs, batch)
+        scales = shifted(pointer(get(job, 5), float32), group * outs + first)
+        results = shifted(pointer(get(job, 8), state_type), start * outs + first)
+        given = scales, scaled, results, False, results
+        _compute(weights, count, laid, factors, sums, batch, *given, block, outs)
 
 
 def products(weight_type: Any, state_type: Any, sources: int) -> Callable[[int], None]:

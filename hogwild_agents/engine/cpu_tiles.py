@@ -34,7 +34,6 @@ from hogwild_agents.engine.vectors import (
     copy,
     counted,
     exp,
-    floats,
     get,
     is_float32,
     largest,
@@ -43,6 +42,7 @@ from hogwild_agents.engine.vectors import (
     padded,
     prefetch,
     put,
+    recast,
     shifted,
     spread,
     store,
@@ -206,7 +206,7 @@ def _lay_values(values, dim, slots, to):
     width = padded(dim)
     if width == dim:
         if is_float32(values):
-            return floats(values)
+            return recast(values, float32)
         copy(values, to, dim * slots)
         return to
     for slot in range(slots):

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from hogwild_agents.engine import compiled, threads
-from hogwild_agents.engine.products import MOST_ROWS, Rounded, are_wanted, fit, rounded
+from hogwild_agents.engine.products import Rounded, are_wanted, fit, most_rows, rounded
 from hogwild_agents.engine.replaced import Replaced
 
 _FLAGS = {"has_gate": True, "has_bias": False, "is_transposed": False}
@@ -103,6 +103,7 @@ class _Experts:
         self._dtype = _weights(module)[0].dtype
         self._copies = [rounded(weight) if int8 else None for weight in _weights(module)]
         self._copied = _weights(module) if int8 else None
+        self._most = most_rows(torch.int8 if int8 else self._dtype)
         self._numbers = torch.arange(len(_weights(module)[0]), device="cpu")
         self._place_for, self._block_for = cpu_products.place_for, cpu_products.block_for
 
@@ -135,8 +136,7 @@ class _Experts:
     def _takes(self, states: Tensor, choices: Tensor, shares: Tensor) -> bool:
         """Whether states can be multiplied, and the experts are laid out as they were."""
         weights = _weights(self._module)
-        whole = self._copies[0] is None and self._dtype == torch.float32
-        few = not whole or choices.numel() <= MOST_ROWS * len(self._numbers)
+        few = choices.numel() <= self._most * len(self._numbers)
         fits = states.dim() == choices.dim() == 2 and choices.dtype == torch.int64
         return (
             few

@@ -2,9 +2,10 @@
 
 Where x86 has AVX2 only, torch widens every bfloat16 weight again for each row of a tick, so that N
 workers cost N times as much as one; where it has AVX-512, its instructions for bfloat16 give half
-the products that those for float32 do; and with float32 weights four rows take it twice as long as
-one. The compiled products read a weight once for all rows, widen it where the model has it, and add
-up in float32. They also multiply with weights rounded to int8, of which memory has half as many
+the products that those for float32 do; where it has tiles (AMX), torch lays all weights out anew
+for each product; and with float32 weights four rows take it twice as long as one. The compiled
+products read a weight once for all rows, widen it where the model has it or give it to a tile, and
+add up in float32. They also multiply with weights rounded to int8, of which memory has half as many
 bytes to hand over.
 """
 
@@ -26,13 +27,8 @@ _HALVES = torch.bfloat16, torch.float16
 _WHOLE = 1 << 18
 """Float32 weights are multiplied from so many on: fewer lie in the processor's cache, where torch
 is as fast."""
-MOST_ROWS = 48
-"""Of rows, with float32 weights: torch multiplies more of them faster."""
-_TILES = {
-    torch.bfloat16: "_is_amx_tile_supported",
-    torch.float16: "_is_amx_fp16_supported",
-}
-"""Of each dtype, what of torch.cpu tells whether an x86 processor multiplies tiles of it (AMX)."""
+_MOST_FLOATS, _MOST_TILED = 48, 96
+"""Of rows, with float32 weights, and where tiles multiply them: torch multiplies more faster."""
 _NATIVE = {
     torch.bfloat16: "_is_mkldnn_bf16_supported",
     torch.float16: "_is_mkldnn_fp16_supported",
@@ -117,12 +113,21 @@ def fit(weights: Tensor) -> bool:
     return plain and not weights.shape[-1] % (2 * WIDTH)
 
 
+def most_rows(weights: torch.dtype) -> int:
+    """Return with how many rows weights of a dtype are multiplied faster than by torch."""
+    from hogwild_agents.engine.cpu_amx import TILES  # imports numba
+
+    tiled = _MOST_TILED if TILES else sys.maxsize
+    return {torch.float32: _MOST_FLOATS, torch.bfloat16: tiled}.get(weights, sys.maxsize)
+
+
 def _is_native(dtype: torch.dtype) -> bool:
     """Whether the processor multiplies matrices of a dtype fast enough by torch."""
     if dtype not in _HALVES:
         return platform.machine() not in _X86  # where it was not measured
-    if platform.machine() in _X86:
-        tell = getattr(torch.cpu, _TILES[dtype], None)
+    if platform.machine() in _X86:  # where the compiled products have tiles of bfloat16, too
+        half = dtype == torch.float16
+        tell = getattr(torch.cpu, "_is_amx_fp16_supported", None) if half else None
     else:
         tell = getattr(torch.ops.mkldnn, _NATIVE[dtype], None)
     return bool(tell()) if tell is not None else False
@@ -150,7 +155,7 @@ class _Product:
         self._dtype = layer.weight.dtype
         weights = layer.weight if copy is None else copy[0]
         self._function = compiled.products(weights.dtype, self._dtype).address
-        self._most = MOST_ROWS if weights.dtype == torch.float32 else sys.maxsize
+        self._most = most_rows(weights.dtype)
         self._place_for, self._block_for = cpu_products.place_for, cpu_products.block_for
 
     def __call__(self, *args: Any, **options: Any) -> Tensor:

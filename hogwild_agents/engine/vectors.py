@@ -82,17 +82,17 @@ def integers(context, address):
 
 
 @intrinsic
-def floats(context, pointer):
-    """Return a pointer to float32 from one to anything."""
-    kind = types.CPointer(types.float32)
+def recast(context, pointer, element):
+    """Return a pointer to elements of a type from one to anything."""
+    kind = types.CPointer(element.instance_type)
 
     def build(context, builder, signature, args):
         return builder.bitcast(args[0], context.get_value_type(kind))
 
-    return kind(pointer), build
+    return kind(pointer, element), build
 
 
-def _tells(kind):
+def tells(kind):
     """Return an intrinsic: whether a pointer's elements are of a type, known when compiled."""
 
     @intrinsic
@@ -108,7 +108,7 @@ def _tells(kind):
 
 
 # LLVM leaves out the branch that is not taken.
-is_float32, is_int8 = _tells(types.float32), _tells(types.int8)
+is_float32, is_int8 = tells(types.float32), tells(types.int8)
 
 
 @intrinsic
@@ -129,7 +129,7 @@ def get(context, pointer, index):
 
     def build(context, builder, signature, args):
         value = builder.load(builder.gep(args[0], [args[1]]))
-        return _widened(builder, value, element, _F32, _I32)
+        return build_widened(builder, value, element, _F32, _I32)
 
     return result(pointer, types.int64), build
 
@@ -140,7 +140,7 @@ def put(context, pointer, index, value):
     element = pointer.dtype
 
     def build(context, builder, signature, args):
-        number = _narrowed(builder, args[2], element)
+        number = build_narrowed(builder, args[2], element)
         builder.store(number, builder.gep(args[0], [args[1]]))
         return context.get_dummy_value()
 
@@ -178,7 +178,7 @@ def store(context, pointer, index, value):
 
     def build(context, builder, signature, args):
         place = builder.gep(args[0], [args[1]])
-        numbers = _narrowed(builder, args[2], element)
+        numbers = build_narrowed(builder, args[2], element)
         to = builder.bitcast(place, numbers.type.as_pointer())
         builder.store(numbers, to, align=context.get_abi_sizeof(context.get_value_type(element)))
         return context.get_dummy_value()
@@ -190,7 +190,7 @@ def build_load(context, builder, base, index, element):
     kind = context.get_value_type(element)
     place = builder.bitcast(builder.gep(base, [index]), ir.VectorType(kind, WIDTH).as_pointer())
     numbers = builder.load(place, align=context.get_abi_sizeof(kind))
-    return _widened(builder, numbers, element, VECTOR, INTEGERS)
+    return build_widened(builder, numbers, element)
 
 
 def build_pair(context, builder, base, index, element):
@@ -214,7 +214,7 @@ def build_halves(builder, bits, element):
     if element == FLOAT16:
         short = ir.VectorType(_I16, WIDTH)
         halves = [builder.trunc(half, short) for half in (bits, builder.lshr(bits, _all(16)))]
-        return [_widened(builder, half, element, VECTOR, INTEGERS) for half in halves]
+        return [build_widened(builder, half, element) for half in halves]
     return [builder.bitcast(bits, VECTOR)]
 
 
@@ -292,7 +292,8 @@ def put_integers(context, pointer, index, value):
     return types.void(pointer, types.int64, vector), build
 
 
-def _widened(builder, numbers, element, floats, wide):
+def build_widened(builder, numbers, element, floats=VECTOR, wide=INTEGERS):
+    """Return elements of a type as float32."""
     if element == BFLOAT16:  # bfloat16: the upper half of a float32
         return builder.bitcast(builder.shl(builder.zext(numbers, wide), _all(16, wide)), floats)
     if element == FLOAT16:
@@ -301,7 +302,8 @@ def _widened(builder, numbers, element, floats, wide):
     return numbers
 
 
-def _narrowed(builder, numbers, element):
+def build_narrowed(builder, numbers, element):
+    """Return float32 rounded to elements of a type."""
     if element == FLOAT16:
         return builder.bitcast(
             builder.fptrunc(numbers, _like(numbers, ir.HalfType())), _like(numbers, _I16)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import platform
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -11,7 +14,7 @@ import torch
 from hypothesis import given, settings, strategies as st
 from torch import nn
 
-from hogwild_agents.engine import Engine, Feed, compiled
+from hogwild_agents.engine import Engine, Feed, compiled, threads
 from hogwild_agents.engine.products import Products, find_layers
 from hogwild_agents.errors import ConfigError
 from tests.engine.families import EVERY, VOCAB
@@ -20,6 +23,14 @@ TOKENS = [token % VOCAB for token in range(3, 40)]
 HALVES = [torch.bfloat16, torch.float16]
 DTYPES = [torch.float32, *HALVES]
 needs_numba = pytest.mark.skipif(not compiled.works(), reason="nothing can be compiled here")
+
+
+def has_tiles() -> bool:
+    if not compiled.works():
+        return False
+    from hogwild_agents.engine.cpu_amx import TILES
+
+    return TILES
 
 
 def built(family: str, dtype: torch.dtype = torch.bfloat16) -> Any:
@@ -36,9 +47,9 @@ def logits_of(engine: Engine, tokens: list[int]) -> torch.Tensor:
 @given(
     dtype=st.sampled_from(DTYPES),
     bias=st.booleans(),
-    rows=st.one_of(st.integers(1, 14), st.sampled_from([48, 65])),
+    rows=st.one_of(st.integers(1, 18), st.sampled_from([32, 33, 48, 65, 96])),
     count=st.sampled_from([32, 96, 1056, 2080]),
-    outs=st.sampled_from([1, 15, 16, 49, 50, 128, 207]),
+    outs=st.sampled_from([1, 15, 16, 17, 33, 49, 50, 128, 207]),
     threads=st.integers(1, 3),
 )
 def test_a_layer_errs_less_than_torch_does(
@@ -179,11 +190,11 @@ def test_a_rounded_copy_counts_only_for_the_weights_that_were_rounded() -> None:
 def test_what_a_row_comes_to_does_not_depend_on_the_others(int8: bool) -> None:
     torch.manual_seed(0)
     layer = nn.Linear(2080, 50).bfloat16()
-    states = torch.randn(45, 2080).bfloat16()
+    states = torch.randn(96, 2080).bfloat16()
     with torch.no_grad():
         products = Products([layer], int8=int8)
         alone = torch.cat([layer(row[None]) for row in states])
-        for rows in (*range(1, 23), 40, 45):
+        for rows in (*range(1, 23), 33, 48, 96):
             assert torch.equal(layer(states[:rows]), alone[:rows])
         products.undo()
 
@@ -253,11 +264,77 @@ def test_layers_that_are_not_plain_or_of_odd_sizes_are_left_alone() -> None:
 @needs_numba
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="of x86 processors")
 @pytest.mark.parametrize("tiles", [False, True])
-def test_layers_are_left_to_torch_where_the_processor_multiplies_tiles(tiles: bool) -> None:
-    parts = nn.ModuleList([nn.Linear(32, 16)]).bfloat16()
-    with patch.object(torch.cpu, "_is_amx_tile_supported", lambda: tiles):
+def test_float16_is_left_to_torch_where_the_processor_multiplies_tiles_of_it(tiles: bool) -> None:
+    parts = nn.ModuleList([nn.Linear(32, 16)]).half()
+    with patch.object(torch.cpu, "_is_amx_fp16_supported", lambda: tiles):
         assert bool(find_layers(parts, None)) is not tiles
         assert find_layers(parts, True) == list(parts)
+        assert find_layers(parts.bfloat16(), None) == list(parts)
+
+
+WITHOUT_TILES = """
+import torch
+
+if {refused}:
+    torch.cpu._init_amx = lambda: False
+from hogwild_agents.engine import cpu_amx
+from hogwild_agents.engine.products import Products
+
+torch.manual_seed(0)
+layer = torch.nn.Linear(1056, 50).bfloat16()
+states = torch.randn(40, 1056).bfloat16()
+Products([layer], int8=False)
+with torch.no_grad():
+    torch.save(layer(states), "{name}")
+print(cpu_amx.TILES)
+"""
+
+
+@needs_numba
+@pytest.mark.skipif(not has_tiles(), reason="this processor multiplies no tiles of bfloat16")
+def test_where_the_system_refuses_tiles_products_are_computed_without(tmp_path: Path) -> None:
+    found = []
+    for refused in (True, False):
+        code = WITHOUT_TILES.format(refused=refused, name=refused)
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=tmp_path, capture_output=True, text=True, check=True, timeout=240,
+        )  # fmt: skip
+        assert done.stdout == f"{not refused}\n"
+        found.append(torch.load(tmp_path / str(refused)).float())
+    without, with_tiles = found
+    assert (without - with_tiles).abs().max() <= 2**-7 * with_tiles.abs().max()
+    assert not torch.equal(without, torch.zeros_like(without))
+
+
+@needs_numba
+@pytest.mark.skipif(not has_tiles(), reason="this processor multiplies no tiles of bfloat16")
+def test_tiles_give_numbers_that_are_none_where_there_are_some() -> None:
+    layer = nn.Linear(64, 40).bfloat16()
+    states = torch.zeros(20, 64).bfloat16()
+    states[3, 5], states[17, 40] = torch.nan, torch.inf
+    with torch.no_grad():
+        plain = layer(states)
+        products = Products([layer], int8=False)
+        own = layer(states)
+        products.undo()
+    assert torch.equal(own.isnan(), plain.isnan())
+    assert torch.equal(own.isinf(), plain.isinf())
+    assert torch.equal(own[0], layer.bias)
+
+
+@needs_numba
+@pytest.mark.skipif(not has_tiles(), reason="this processor multiplies no tiles of bfloat16")
+def test_more_rows_than_tiles_multiply_faster_are_torchs() -> None:
+    layer = nn.Linear(1056, 50).bfloat16()
+    states = torch.randn(97, 1056).bfloat16()
+    products = Products([layer], int8=False)
+    with torch.no_grad(), patch.object(threads, "run") as own:
+        layer(states)
+        assert not own.called
+        layer(states[:96])
+        assert own.called
+    products.undo()
 
 
 @needs_numba

@@ -26,10 +26,10 @@ MAY_COMPILE = {
         ("triton", "gpu_attention gpu_tick"),
         (
             "numba",
-            "compiled vectors cpu_attention cpu_tiles cpu_products cpu_norms cpu_gates "
+            "compiled vectors cpu_amx cpu_attention cpu_tiles cpu_products cpu_norms cpu_gates "
             "cpu_elementwise",
         ),
-        ("llvmlite", "vectors cpu_attention cpu_tiles cpu_products"),
+        ("llvmlite", "vectors cpu_amx cpu_attention cpu_tiles cpu_products"),
     )
 }
 # The runtime's only doors to torch and transformers; the others see tensors at most as a type.
