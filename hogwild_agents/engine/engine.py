@@ -18,6 +18,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -364,6 +365,8 @@ class Engine:
                 f"A trial of {size} tokens takes no new memory, and what is there has room for "
                 f"{spare}: run it by forward()."
             )
+        # Views of its own: the caller's lists may be changed before it is run.
+        feeds = tuple(replace(feed, view=tuple(feed.view)) for feed in feeds)
         self._cache.reserve(feeds)
         self._trial = Trial(self, feeds)
         return self._trial

@@ -180,6 +180,20 @@ def test_nothing_of_it_is_seen_until_it_is_kept(engine: Engine) -> None:
     assert engine.used_tokens == 7
 
 
+def test_a_view_that_is_changed_later_changes_nothing(engine: Engine) -> None:
+    one, two = start(engine)
+    views = [two, one], [one, two]
+    trial = engine.trial([Feed(one, views[0], [3]), Feed(two, views[1], [3])])
+    for view in views:
+        del view[0]
+    trial.run()
+    logits = trial.keep()
+    assert logits is not None
+    for block, length in ((one, 3), (two, 2)):
+        engine.truncate(block, length)
+    torch.testing.assert_close(logits, engine.forward(both(one, two, 3)), rtol=0, atol=0)
+
+
 CHANGES: dict[str, Callable[[Engine, CacheBlock, CacheBlock], object]] = {
     "forward": lambda engine, one, two: engine.forward([Feed(one, [one], [4])]),
     "trial": lambda engine, one, two: engine.trial([Feed(one, [one], [4])]).withdraw(),
