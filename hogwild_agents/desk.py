@@ -215,15 +215,16 @@ class Desk:
             yield
 
     async def finish(self) -> None:
-        """Feed what is still pending, with nothing to follow."""
+        """Feed what is still pending, with nothing to follow, and let copies of it go on."""
         await self._catch_up()
-        if self.draft.pending:
+        if self.draft.pending or self.forks:
             await self._gate.admit(self)
             await self._hand_in(None)
             await self._gate.handled(self)
 
     def leave(self) -> None:
-        """Owe nothing any more; the block stays visible."""
+        """Owe nothing any more; the block stays visible, but nobody goes on from it."""
+        self.forks.clear()
         self.seat.leave()
         self._gate.settle(self)
 
@@ -256,8 +257,7 @@ class Desk:
             count, result = await self._submit(sampler)
             return result.sampled[count - 1]
         self._require_idle()
-        forks, self.forks = self.forks, []
-        probes, self.probes = self.probes, []
+        forks, probes = tuple(self.forks), tuple(self.probes)
         askings = [self._thinking.asking(self, probe) for probe in probes]
         scratch = {block for asking in askings for block in asking.blocks}
         if scratch or self._scratch:
@@ -265,18 +265,22 @@ class Desk:
         try:
             asked = [feed for asking in askings for feed in asking.feeds]
             count, result = await self._submit(sampler, asked, forks)
-        except BaseException as error:
-            if not isinstance(error, Exception):
-                self.forks, self.probes = forks + self.forks, probes + self.probes
+        except Exception:
+            del self.forks[: len(forks)], self.probes[: len(probes)]
             raise
         finally:
             if scratch:
                 self._share.release(*scratch)
-        for spawn, block in zip(forks, result.forked, strict=True):
-            await self._thinking.join_fork(spawn, self, block)
+        del self.forks[: len(forks)], self.probes[: len(probes)]
+        joined = [
+            self._thinking.join_fork(spawn, self, block)
+            for spawn, block in zip(forks, result.forked, strict=True)
+        ]
+        if joined:
+            await self._thinking.exchange.emit(*joined)
         if askings:
             await self._tell(askings, result, count)
-        return result.sampled[count - 1]
+        return result.sampled[count - 1] if count else None
 
     async def _hand_in_end(self) -> None:
         """Feed the end of a step alone."""

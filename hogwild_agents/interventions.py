@@ -39,7 +39,6 @@ def take(action: act.Action, thinking: Thinking, ending: Ending) -> list[ev.Even
 def _spawn(action: act.Spawn, thinking: Thinking) -> list[ev.Event]:
     if action.fork_of is None:
         return thinking.join(action.worker)
-    thinking.reserved.add(action.worker.name)
     thinking.desks[action.fork_of].forks.append(action)
     return []
 

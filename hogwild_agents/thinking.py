@@ -58,7 +58,6 @@ class Thinking:
 
     Attributes:
         desks: the workers' desks by name, in worker order.
-        reserved: the names of those who will join.
         failures: what workers raised, by name.
         clock: its time.
         exchange: where events are told, and actions taken.
@@ -71,7 +70,6 @@ class Thinking:
         self, problem: str, team: Team, panel: Panel, record: Record, ending: Ending, share: Share
     ) -> None:
         self.desks: dict[str, Desk] = {}
-        self.reserved: set[str] = set()
         self.failures: dict[str, Exception] = {}
         self.clock = Clock(team.limits)
         self.exchange = Exchange(
@@ -108,6 +106,11 @@ class Thinking:
     def steps(self) -> list[Step]:
         """The finished steps."""
         return self._record.steps
+
+    @property
+    def coming(self) -> tuple[str, ...]:
+        """The names of those who join once the one from whose text they go on has fed next."""
+        return tuple(spawn.worker.name for desk in self.desks.values() for spawn in desk.forks)
 
     @property
     def workers(self) -> list[Worker]:
@@ -302,7 +305,7 @@ class Thinking:
         return Situation(
             model=self.model,
             present={name: not desk.left for name, desk in self.desks.items()},
-            speakers={*self.people.texts, *self.reserved},
+            speakers={*self.people.texts, *self.coming},
             steps={(step.worker, step.number) for step in self.steps},
             sampling={name: desk.tweaks.params for name, desk in self.desks.items()},
         )
@@ -317,22 +320,19 @@ class Thinking:
         self._begin(group, f"worker {desk.name}", self._live, desk, feeds)
         return [ev.WorkerJoined(worker=desk.name, tick=self.clock.ticks), opening]
 
-    async def join_fork(self, spawn: Spawn, source: Desk, block: CacheBlock) -> None:
-        """Let a worker join that goes on from a copy of another one's unfinished text."""
+    def join_fork(self, spawn: Spawn, source: Desk, block: CacheBlock) -> ev.Event:
+        """Let a worker join that goes on from a copy of another's unfinished text; return that."""
         group = self._require_thinking()
-        self.reserved.discard(spawn.worker.name)
         desk, feeds = self._seating.join(spawn.worker, block)
         desk.draft.fork(source.draft)
         self._begin(group, f"worker {desk.name}", self._live, desk, feeds)
-        await self.exchange.emit(
-            ev.WorkerJoined(worker=desk.name, tick=self.clock.ticks, forked_from=source.name)
-        )
+        return ev.WorkerJoined(worker=desk.name, tick=self.clock.ticks, forked_from=source.name)
 
     def say(self, text: str, to: Sequence[str] | None, speaker: str) -> None:
         """Let a person say something that workers see with the next tick; see :meth:`Run.say`."""
         group = self._require_thinking()
         person = self.people.say(
-            text, to, speaker, self.board, workers=self.desks, coming=self.reserved
+            text, to, speaker, self.board, workers=self.desks, coming=self.coming
         )
         if person is not None:
             self._begin(group, f"speaker {speaker}", self._let_speak, person)

@@ -27,7 +27,7 @@ from hogwild_agents.actions import (
 from hogwild_agents.engine import Engine, SamplingParams
 from hogwild_agents.errors import ClosedError, ConfigError, RunError
 from hogwild_agents.events import RunStarted, StepEnded, TickEnded, TokensWritten, WorkerLeft
-from hogwild_agents.layouts import Board, Combined, Layout, Place
+from hogwild_agents.layouts import LAYOUTS, Board, Combined, Layout, Place
 from hogwild_agents.limits import Limits
 from hogwild_agents.policy import Policy
 from hogwild_agents.unknown_names import UnknownWorkerWarning
@@ -35,6 +35,7 @@ from hogwild_agents.worker import Token, Worker
 from tests.runtime.book import check_feeds
 from tests.runtime.rig import (
     GREEDY,
+    PROBLEM,
     Play,
     Typist,
     language_model,
@@ -44,6 +45,7 @@ from tests.runtime.rig import (
     solve,
     steps_of,
     until,
+    watched,
 )
 
 pytestmark = pytest.mark.anyio
@@ -394,6 +396,54 @@ async def test_who_leaves_while_policies_wait_is_no_fault_of_theirs() -> None:
     record = await solve(make_team(workers=workers, policies=[Asks(), Watches()], limits=NONE))
     assert record.result.reason == "left"
     assert "Go on." not in record.result.texts["Bob"]
+
+
+@pytest.mark.parametrize("layout", list(LAYOUTS))
+async def test_who_goes_on_from_the_text_of_one_who_leaves_joins(layout: str) -> None:
+    """Though all of that is fed, so that the one who leaves takes part in no more ticks."""
+
+    class Forks(Policy):
+        async def on_tick_ended(self, event: TickEnded) -> Sequence[Action]:
+            fork = Spawn(worker=Typist("Carol", 3), fork_of="Alice")
+            return [fork] if event.tick == 1 else []
+
+    async def write(worker: Typist) -> None:
+        await worker.write("It is 7, ")
+
+    team = make_team(workers=[Typist("Alice", write)], layout=layout, policies=[Forks()])
+    record = Play(team)
+    async with watched(team, record):
+        result = await team.solve(PROBLEM, on_event=record.events.append)
+    assert result.reason == "left"
+    assert left(record) == {"Alice": None, "Carol": None}
+    assert result.texts["Carol"].startswith(result.texts["Alice"])
+    assert result.ticks == 1 + 3 + 1  # hers, his tokens, and the last of them is fed
+    (copy,) = [fork for commit in record.commits for fork in commit.forks]
+    hers, his, *_ = [
+        feed for c in record.commits if c.seat in ("Alice", "Carol") for feed in c.feeds
+    ]
+    assert his.block is copy.target
+    assert his.tokens == hers.tokens[-1:]
+
+
+async def test_the_name_of_a_fork_whose_source_fails_is_free() -> None:
+    class Picky(Combined):
+        def view(self, board: Board, place: Place, block: Any) -> Sequence[Any]:
+            if place.name == "Alice":
+                raise LookupError("no view for Alice")
+            return super().view(board, place, block)
+
+    class Spawns(Policy):
+        async def on_run_started(self, event: RunStarted) -> Sequence[Action]:
+            return [Spawn(worker=Typist("Carol", 3), fork_of="Alice")]
+
+        async def on_worker_left(self, event: WorkerLeft) -> Sequence[Action]:
+            return [Spawn(worker=Typist("Carol", 3))] if event.worker == "Alice" else []
+
+    team = make_team(workers=["Alice", Typist("Bob", 2)], layout=Picky(), policies=[Spawns()])
+    record = await solve(team)
+    assert left(record).keys() == {"Alice", "Bob", "Carol"}
+    assert record.result.texts["Carol"].startswith("**Carol [1]:** ")
 
 
 async def test_two_tasks_of_a_worker_cannot_write_at_once() -> None:
