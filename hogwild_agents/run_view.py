@@ -40,6 +40,11 @@ class RunView:
         return tuple(name for name in self.names if desks[name].held)
 
     @property
+    def coming(self) -> tuple[str, ...]:
+        """Who will join, once the worker from whose text they go on has fed next."""
+        return self._thinking.coming
+
+    @property
     def texts(self) -> Mapping[str, str]:
         """All that everybody has written, by name, with the prefixes of their steps."""
         return self._thinking.texts

@@ -109,7 +109,7 @@ class Thinking:
 
     @property
     def coming(self) -> tuple[str, ...]:
-        """The names of those who join once the one from whose text they go on has fed next."""
+        """Who will join, once the worker from whose text they go on has fed next."""
         return tuple(spawn.worker.name for desk in self.desks.values() for spawn in desk.forks)
 
     @property

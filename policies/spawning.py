@@ -35,7 +35,7 @@ class SpawnOnDemand(Policy):
 
     Looks after every step: at the step for calls such as ``spawn: Carol: check the second sum``,
     and at the run with a function of yours. The task is the new worker's role, which it alone sees.
-    A call for a name that was in the run before, or for more workers than may be there at once, has
+    A call for a name that is or was in the run, or for more workers than may be there at once, has
     no effect.
 
     Helps where the parts of a problem show only on the way. The prompt must tell workers of the
@@ -77,12 +77,13 @@ class SpawnOnDemand(Policy):
         found = self._calls(event)
         if self._find_work.value is not None:
             found += self._find_work.value(self.run)
-        taken = {*self.run.texts, *self._spawned}
+        taken = {*self.run.texts, *self.run.coming, *self._spawned}
         wanted: dict[str, str] = {}
         for name, task in found:
             if name not in taken:
                 wanted.setdefault(name, task)
-        room = max(0, self._max_workers - len(self.run.names))
+        there = len(self.run.names) + len(self.run.coming)
+        room = max(0, self._max_workers - there)
         chosen = list(wanted.items())[:room]
         self._spawned.update(name for name, _ in chosen)
         return [Spawn(worker=self._new(name, task)) for name, task in chosen]

@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from hogwild_agents import ConfigError, Prompt, RunView, Spawn, Team, Worker, WorkerJoined
+from hogwild_agents import (
+    Action,
+    ConfigError,
+    Park,
+    Policy,
+    Prompt,
+    RunView,
+    Spawn,
+    Team,
+    TickEnded,
+    Worker,
+    WorkerJoined,
+)
 from hogwild_agents.policies import SpawnOnDemand
 from tests.policies.rig import act, scripted, taken
 from tests.runtime.rig import Play, run_on, solve
@@ -56,6 +69,20 @@ def test_no_more_than_may_be_there_and_nobody_twice(
 async def test_a_name_is_one_line_whatever_a_model_writes() -> None:
     scripts = {"A": "spawn: B\u2028\x0bC : work.\n\n.....", "B C": "Done."}
     assert joined(await act(scripts, SpawnOnDemand(prompt=None), workers=["A"])) == ["B C"]
+
+
+async def test_who_is_about_to_join_is_called_in_vain_and_takes_room() -> None:
+    class Forks(Policy):
+        async def on_tick_ended(self, event: TickEnded) -> Sequence[Action]:
+            fork = Spawn(worker=Worker("B"), fork_of="Z")
+            return [fork, Park(worker="Z")] if event.tick == 1 else []
+
+    scripts = {"A": "spawn: B: work.\n\nspawn: C: work.\n\n.....", "Z": "." * 300}
+    record = await act(scripts, SpawnOnDemand(3), Forks(), workers=["A", "Z"])
+    assert record.result.reason == "parked"
+    assert not joined(record)
+    record = await act(scripts, SpawnOnDemand(4, prompt=None), Forks(), workers=["A", "Z"])
+    assert joined(record) == ["C"]
 
 
 async def test_room_is_made_by_who_leaves() -> None:
