@@ -38,21 +38,20 @@ async def conclude(action: Conclude, thinking: Thinking, join: Join) -> Finish:
     Raises:
         HogwildError: a tick failed.
     """
-    desks = list(thinking.desks.values())
-    last = thinking.desks[action.worker] if action.worker else desks[-1]
-    for desk in desks:
-        for event in desk.writing.take_inbox():
-            thinking.exchange.tell(event)
-    thinking.exchange.tell(last.writing.written(last.draft.force(action.text)))
 
     def rejoin(desk: Desk) -> Seat:
         return join(desk.name, partial(thinking.book_desk, desk))
 
+    desks = list(thinking.desks.values())
+    last = thinking.desks[action.worker] if action.worker else desks[-1]
+    await _write_out(desks, thinking, rejoin)
+    thinking.exchange.tell(last.writing.written(last.draft.force(action.text)))
     text = ""
     sampler = Sampler(SamplingParams(temperature=0.0))
     try:
         for _ in range(action.max_tokens):
-            sampled = await flush(desks, last, rejoin, sampler)
+            sampled = await flush(desks, rejoin, last, sampler)
+            assert sampled is not None, "the last feed of a draft has its sampler"
             if sampled.token in last.stop_tokens:
                 break
             piece = last.draft.append(sampled.token)
@@ -83,10 +82,33 @@ def _boxed(opening: str, text: str) -> str | None:
     return find_boxed((opening[start:] if is_open else "") + text)
 
 
+async def _write_out(
+    desks: Sequence[Desk], thinking: Thinking, rejoin: Callable[[Desk], Seat]
+) -> None:
+    """Write what policies had the workers say.
+
+    Where a step is to end and the end of the one before is not fed yet, that is fed first.
+    """
+    tell = thinking.exchange.tell
+    for desk in desks:
+        if not desk.draft.step:  # the thinking has ended before anybody began
+            tell(desk.writing.written(desk.draft.open_step()))
+    while desks:
+        for desk in desks:
+            for event in desk.writing.take_inbox():
+                tell(event)
+        blocked = [desk for desk in desks if desk.writing.blocked]
+        await flush(blocked, rejoin)
+        desks = [desk for desk in blocked if not desk.draft.turning]  # else it had no room
+
+
 async def flush(
-    desks: Sequence[Desk], last: Desk, rejoin: Callable[[Desk], Seat], sampler: Sampler
-) -> Sampled:
-    """Feed everybody's pending tokens in one tick; return what follows those of ``last``.
+    desks: Sequence[Desk],
+    rejoin: Callable[[Desk], Seat],
+    last: Desk | None = None,
+    sampler: Sampler | None = None,
+) -> Sampled | None:
+    """Feed the pending tokens of some in one tick; return what follows those of ``last``.
 
     Raises:
         HogwildError: the tick failed, or had no room for what ``last`` has to say. What others
@@ -115,6 +137,4 @@ async def flush(
                 group.start_soon(feed, desk, seat)
     if errors:
         raise errors[0]
-    (sampled,) = found
-    assert sampled is not None, "the last feed of a draft has its sampler"
-    return sampled
+    return found[0] if found else None

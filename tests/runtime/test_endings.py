@@ -12,7 +12,7 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from hogwild_agents.actions import Action, Conclude, Finish, Park
+from hogwild_agents.actions import Action, Conclude, EndStep, Finish, Park, Say
 from hogwild_agents.coordinator import CacheCoordinator
 from hogwild_agents.engine import Engine
 from hogwild_agents.errors import (
@@ -33,6 +33,7 @@ from hogwild_agents.events import (
     LimitReached,
     RunEnded,
     RunStarted,
+    StepEnded,
     TickEnded,
     TokensWritten,
     WorkerLeft,
@@ -586,6 +587,42 @@ async def test_a_tick_under_way_is_not_fed_again_by_the_conclusion(
     assert gates
     assert record.result.reason == "finisher"
     assert list(record.result.failures) == ["Alice"]
+    check_feeds(record)
+
+
+async def test_a_conclusion_waits_for_all_that_policies_had_a_worker_say() -> None:
+    """Also behind the end of a step, though the end of the one before is not fed yet."""
+
+    class Notes(Policy):
+        async def on_step_ended(self, event: StepEnded) -> Sequence[Action]:
+            name = event.worker
+            end = EndStep(worker=name)
+            said = [Say(worker=name, text=text) for text in ("one. ", "two. ", "three. ")]
+            return [said[0], end, said[1], end, said[2]] if event.step == 1 else []
+
+        async def on_tick_ended(self, event: TickEnded) -> Sequence[Action]:
+            return [Conclude(text="So: ", worker="Bob", max_tokens=2)] if self.run.steps else []
+
+    workers = [Typist("Alice", "Now.\n\n", 9), "Bob"]
+    record = await solve(make_team(workers=workers, policies=[Notes()], limits=NONE))
+    steps = "Now.\n\n", "one. \n\n", "two. \n\n", "three. "
+    expected = "".join(f"**Alice [{number}]:** {text}" for number, text in enumerate(steps, 1))
+    assert record.result.texts["Alice"] == expected
+    assert record.result.reason == "finisher"
+    check_feeds(record)
+
+
+async def test_a_conclusion_of_those_who_have_not_begun_opens_their_first_steps() -> None:
+    class Dawdles(Policy):
+        async def on_run_started(self, event: RunStarted) -> None:
+            await anyio.sleep_forever()
+
+    policies = [Dawdles(), Finisher(max_tokens=2)]
+    record = await solve(make_team(policies=policies, limits=Limits(seconds=0.1)))
+    assert record.result.reason == "finisher"
+    assert {event.step for event in record.told(TokensWritten)} == {1}
+    for name, text in record.result.texts.items():
+        assert text.startswith(f"**{name} [1]:** ")
     check_feeds(record)
 
 
