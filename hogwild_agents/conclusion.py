@@ -85,7 +85,7 @@ def _boxed(opening: str, text: str) -> str | None:
 async def _write_out(
     desks: Sequence[Desk], thinking: Thinking, rejoin: Callable[[Desk], Seat]
 ) -> None:
-    """Write what policies had the workers say.
+    """Feed what people have said, and write what policies had the workers say.
 
     Where a step is to end and the end of the one before is not fed yet, that is fed first.
     """
@@ -93,6 +93,7 @@ async def _write_out(
     for desk in desks:
         if not desk.draft.step:  # the thinking has ended before anybody began
             tell(desk.writing.written(desk.draft.open_step()))
+    await thinking.people.hear_out()
     while desks:
         for desk in desks:
             for event in desk.writing.take_inbox():

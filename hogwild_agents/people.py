@@ -18,11 +18,14 @@ from hogwild_agents.errors import UsageError
 from hogwild_agents.events import Source
 from hogwild_agents.exchange import Exchange
 from hogwild_agents.layouts import Layout
+from hogwild_agents.log import get_logger
 from hogwild_agents.share import Share
 from hogwild_agents.text import decode_continuation
 
 if TYPE_CHECKING:
     from hogwild_agents.team import Team
+
+_log = get_logger(__name__)
 
 Book = Callable[[Place, Commit, Sequence[Sequence[Source]]], None]
 """Notes what a tick has changed in the cache: whose part of it, what, and who chose each token."""
@@ -77,6 +80,7 @@ class Person:
         self._new_block = new_block
         self._book = book
         self._queue: deque[Speech] = deque()
+        self._rest: tuple[int, ...] = ()  # of a speech that is being fed
         self._seat: Seat | None = None  # while there is something to say
 
     def add(self, speech: Speech, join: Callable[[Callable[[Commit], None]], Seat]) -> bool:
@@ -92,42 +96,55 @@ class Person:
         self._queue.append(speech)
         if self._seat is not None:
             return False
-        self._seat = join(self._committed)
-        self._board.seated(self.place)
+        self.sit(join)
         return True
 
+    def sit(self, join: Callable[[Callable[[Commit], None]], Seat]) -> None:
+        """Take a seat: the next tick waits for :meth:`speak`."""
+        self._seat = join(self._committed)
+        self._board.seated(self.place)
+
+    @property
+    def unheard(self) -> bool:
+        """Whether anything that was said is not in the cache."""
+        return bool(self._rest or self._queue)
+
     async def speak(self) -> None:
-        """Feed what is to be said, one speech a tick."""
+        """Feed what is to be said, one speech a tick; cut short, it leaves the rest unheard."""
         seat = self._seat
         assert seat is not None, "there is something to say"
         try:
-            while self._queue:
-                feeds, moves = self._feeds(self._queue.popleft())
-                await seat.submit(*feeds, then=moves)
+            while self.unheard:
+                if not self._rest:
+                    self._begin(self._queue.popleft())
+                await seat.submit(self._feed(), then=self._moves())
         finally:
             self._seat = None
-            self._queue.clear()
             seat.leave()
 
-    def _feeds(self, speech: Speech) -> tuple[list[TickFeed], tuple[Move, ...]]:
-        place = self.place
+    def _begin(self, speech: Speech) -> None:
+        place, self._rest = self.place, speech.tokens
         if not self._layout.steps_move:
             place.ends.append((speech.step, len(place.own) + len(speech.tokens)))
-            return [self._feed(place.own, speech)], ()
+            return
         place.own = place.closing = self._new_block(f"{place.name} [{speech.step}]")
         place.closing_step, place.closing_length = speech.step, len(speech.tokens)
-        return [self._feed(place.own, speech)], (
-            Move(source=place.own, target=self._board.history),
-        )
 
-    def _feed(self, block: CacheBlock, speech: Speech) -> TickFeed:
+    def _feed(self) -> TickFeed:
+        block = self.place.own
+
         def view() -> Sequence[ViewEntry]:
             return self._layout.view(self._board, self.place, block)
 
-        return TickFeed(block=block, tokens=speech.tokens, view=view)
+        return TickFeed(block=block, tokens=self._rest, view=view)
+
+    def _moves(self) -> tuple[Move, ...]:
+        closing = self.place.closing
+        return () if closing is None else (Move(source=closing, target=self._board.history),)
 
     def _committed(self, commit: Commit) -> None:
         sources: list[list[Source]] = [["forced"] * len(feed.tokens) for feed in commit.feeds]
+        self._rest = self._rest[sum(map(len, sources)) :]
         self._book(self.place, commit, sources)
 
 
@@ -195,6 +212,17 @@ class People:
         waits = person.add(speech, partial(self._share.join, speaker))
         self._exchange.hear(*events, *self._spoke(speaker, speech))  # who listens may speak, too
         return person if waits else None
+
+    async def hear_out(self) -> None:
+        """Feed what was said, where the thinking has ended before it was fed."""
+        unheard = [person for person in self._people.values() if person.unheard]
+        for person in sorted(unheard, key=lambda person: person.place.turn):
+            name = person.place.name
+            person.sit(partial(self._share.join, name))
+            try:
+                await person.speak()
+            except Exception as error:
+                _log.warning("speech not fed", speaker=name, error=str(error))
 
     def _check(
         self,

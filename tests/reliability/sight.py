@@ -349,8 +349,8 @@ class Sight:
     def _due(self, author: Author, *, held: bool) -> list[list[int]]:
         """Return what an author has to hand in now; who is held, the end of a step at most."""
         if author.speaks:
-            step = author.spoken + 1
-            tags = author.steps[step if self._moves else 1]
+            step = author.spoken + (not self._rest(author))
+            tags = author.pending(step if self._moves else 1)
             return [ids_of(tag for tag in tags if author.told[tag] == step)]
         if not self._moves:
             pending = author.pending(1)
@@ -362,6 +362,11 @@ class Sight:
         parts = [] if closing is None else [author.pending(closing)]
         parts += [] if held else [author.pending(current)]
         return [ids_of(part) for part in parts if part]
+
+    def _rest(self, person: Author) -> list[Tag]:
+        """Return what is not fed yet of the last speech that was begun."""
+        tags = person.pending(person.spoken if self._moves else 1)
+        return [tag for tag in tags if person.told[tag] == person.spoken]
 
     def _check_extras(self, author: Author, request: Request, *, held: bool) -> None:
         questions = [feed.tokens for feed in request.feeds if feed.block.name == "probe"]
@@ -419,7 +424,7 @@ class Sight:
     def _turn(self, request: Request) -> None:
         """Let the step that has ended stand in the history, if this request hands in its end."""
         author = self.authors.get(request.seat.name)
-        if author is None:
+        if author is None or (author.speaks and self._rest(author)):
             return
         texts = any(author.writes(feed.block) for feed in request.feeds)
         if texts or any(isinstance(op, Move) for op in request.then):

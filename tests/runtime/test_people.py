@@ -24,6 +24,7 @@ from hogwild_agents import (
     WorkerJoined,
     WorkerLeft,
 )
+from hogwild_agents.policies import Finisher
 from hogwild_agents.testing import Recorder, scripted_model
 
 pytestmark = pytest.mark.anyio
@@ -107,6 +108,38 @@ async def test_who_hears_a_speech_and_speaks_is_told_behind_it(heard: type, layo
         "Said first.",
         "Said second.",
     ]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("heard", [TokensWritten, TickEnded])
+async def test_what_is_said_in_the_last_tick_is_seen_by_who_concludes(
+    heard: type[TokensWritten] | type[TickEnded], layout: str
+) -> None:
+    views: list[str] = []
+
+    def look(view: str) -> str:
+        views.append(view)
+        return "7}"
+
+    def listen(event: Any) -> None:
+        if isinstance(event, heard) and event.tick == 2 and not views and not said:
+            said.append(True)
+            run.say("It is Monday.")
+            run.say("So it is.")
+            run.say("I am Joe.", speaker="Joe")
+
+    said: list[bool] = []
+    model = scripted_model({"Ada": ["Hm", look]})
+    limits, policies = Limits(ticks=2), [Finisher()]
+    team = Team(
+        model, workers=["Ada"], layout=layout, prompt=PLAIN, limits=limits, policies=policies
+    )
+    run = team.start("What now?", on_event=listen)
+    result = await run.execute()
+    assert result.answer == "7"
+    (seen,) = views
+    for speech in ("User [1]:** It is Monday.", "User [2]:** So it is.", "Joe [1]:** I am Joe."):
+        assert seen.count(f"**{speech}\n\n") == 1
 
 
 async def test_a_person_joins_once_and_policies_hear_it() -> None:
