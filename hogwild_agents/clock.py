@@ -65,10 +65,6 @@ class Clock:
         if woken:
             self._due.add(name)
 
-    def settle(self, name: str) -> None:
-        """Note that a worker has handled its part of the last tick, if it had one."""
-        self._due.discard(name)
-
     def turn(self, name: str) -> bool:
         """Settle for a worker; return whether a tick is over that was not when last asked."""
         self._due.discard(name)

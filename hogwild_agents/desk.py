@@ -75,6 +75,8 @@ class Desk:
         self._resumed: anyio.Event | None = None  # while a policy has it parked
         self._waits = False  # for that
         self._condition: Callable[[], bool] | None = None  # that it waits for by itself
+        self._handling = 0  # how much of a tick at the moment
+        self._dismissed = False
         self._busy = False  # handing in, or waiting for a tick
         self._awaits = False  # what comes of the tokens in flight
         self._lost = False  # what came of the last tick; it may be under way still
@@ -103,6 +105,23 @@ class Desk:
     def hold(self) -> None:
         """Let it wait before it feeds next."""
         self._resumed = self._resumed or anyio.Event()
+
+    def dismiss(self) -> None:
+        """Cancel it, once it has handled its part of a tick."""
+        self._dismissed = True
+        if not self._handling:
+            self.scope.cancel()
+
+    @contextmanager
+    def handling(self) -> Iterator[None]:
+        """Handle a part of a tick: no dismissal keeps policies from hearing of it."""
+        self._handling += 1
+        try:
+            yield
+        finally:
+            self._handling -= 1
+            if self._dismissed and not self._handling:
+                self.scope.cancel()
 
     def tweak(self, change: Change, tokens: int | None) -> None:
         """Change how it samples, for so many sampled tokens or for good."""
@@ -155,14 +174,15 @@ class Desk:
         """Take over a sampled token: text, events, policies, the end of a step."""
         if self.tweaks.sampled():
             self.sampler.params = self.tweaks.params
-        try:
-            token = await self.writing.sample(sampled)
-            if self.writing.inbox:
-                await self.writing.empty_inbox()
-        except BaseException:
-            self._gate.settle(self)
-            raise
-        await self._gate.handled(self)
+        with self.handling():
+            try:
+                token = await self.writing.sample(sampled)
+                if self.writing.inbox:
+                    await self.writing.empty_inbox()
+            except BaseException:
+                self._gate.settle(self)
+                raise
+            await self._gate.handled(self)
         return token
 
     async def handled(self) -> None:

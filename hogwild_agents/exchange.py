@@ -52,8 +52,8 @@ class Exchange:
         self._take = take
         self._dismissed: list[Desk] = []
         self._left: list[str] = []  # who has left, in this order
-        self._heard: list[ev.Event] = []  # from outside, since the last tick
-        self._untold: deque[ev.Event] = deque()  # of these
+        self._heard: deque[ev.Event] = deque()  # what policies are to be asked about
+        self._untold: deque[ev.Event] = deque()  # of that
         self._telling = False
 
     async def emit(self, *events: ev.Event) -> None:
@@ -76,7 +76,7 @@ class Exchange:
         self._record.tell(event)
 
     def hear(self, *events: ev.Event) -> None:
-        """Tell what has happened from outside; the policies are asked by :meth:`catch_up`.
+        """Tell what has happened while nobody can wait for policies; :meth:`catch_up` asks them.
 
         What listeners do meanwhile is told afterwards.
         """
@@ -91,14 +91,19 @@ class Exchange:
         finally:
             self._telling = False
 
-    async def catch_up(self) -> None:
-        """Ask the policies about what has happened from outside since this was last called.
+    async def catch_up(self, ended: ev.TickEnded) -> None:
+        """Tell the end of a tick; ask the policies about that, and before about what was heard.
+
+        What happens meanwhile, and what is left where this is cancelled, comes after the next tick.
 
         Raises:
             PolicyError: see :meth:`emit`.
         """
-        heard, self._heard = self._heard, []
-        await self._consult(*heard)
+        left = len(self._heard) + 1
+        self.hear(ended)
+        while left and self._heard:
+            left -= 1
+            await self._consult(self._heard.popleft())
 
     def act(self, action: Action, source: str) -> None:
         """Take an action that somebody outside asks for.
@@ -159,4 +164,4 @@ class Exchange:
     def _let_go(self) -> None:
         dismissed, self._dismissed = self._dismissed, []
         for desk in dismissed:
-            desk.scope.cancel()
+            desk.dismiss()

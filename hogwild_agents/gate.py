@@ -71,17 +71,19 @@ class Gate:
     async def handled(self, desk: Desk) -> None:
         """Note that a worker has handled its part of the last tick; the last one ends the tick."""
         if self._clock.turn(desk.name):
-            await self._exchange.catch_up()
-            clock = self._clock
-            await self._exchange.emit(
-                ev.TickEnded(tick=clock.ticks, seconds=clock.seconds, tokens=clock.tokens)
-            )
+            with desk.handling():
+                await self._exchange.catch_up(self._tick_ended())
         self.end_if_enough()
 
     def settle(self, desk: Desk) -> None:
-        """Note that nobody has to wait for a worker, where no event can be told."""
-        self._clock.settle(desk.name)
+        """Note that nobody has to wait for a worker, where nobody can wait for policies."""
+        if self._clock.turn(desk.name) and self._thinks():
+            self._exchange.hear(self._tick_ended())
         self.end_if_enough()
+
+    def _tick_ended(self) -> ev.TickEnded:
+        clock = self._clock
+        return ev.TickEnded(tick=clock.ticks, seconds=clock.seconds, tokens=clock.tokens)
 
     async def change(self, desk: Desk) -> None:
         """Wait for the next event.

@@ -26,7 +26,14 @@ from hogwild_agents.actions import (
 )
 from hogwild_agents.engine import Engine, SamplingParams
 from hogwild_agents.errors import ClosedError, ConfigError, RunError
-from hogwild_agents.events import RunStarted, StepEnded, TickEnded, TokensWritten, WorkerLeft
+from hogwild_agents.events import (
+    RunStarted,
+    StepEnded,
+    TickEnded,
+    TokensWritten,
+    WorkerJoined,
+    WorkerLeft,
+)
 from hogwild_agents.layouts import LAYOUTS, Board, Combined, Layout, Place
 from hogwild_agents.limits import Limits
 from hogwild_agents.policy import Policy
@@ -360,6 +367,77 @@ async def test_every_tick_is_told_though_who_ends_it_is_dismissed() -> None:
     record = await solve(team)
     assert [event.tick for event in record.told(TickEnded)] == list(range(1, 10))
     assert left(record) == {"Bob": None}
+
+
+@pytest.mark.parametrize("cut", [TokensWritten, WorkerJoined, TickEnded])
+async def test_every_tick_is_told_though_who_ends_it_cuts_its_own_call_off(cut: type) -> None:
+    """Policies that were not asked meanwhile are asked after the next tick."""
+
+    class Waits(Policy):
+        async def wait(self, event: Any) -> None:
+            late = event.tick == 3 and getattr(event, "worker", "") != "Alice"
+            if late and type(event) is cut and not waiting.is_set():
+                waiting.set()
+                await anyio.sleep_forever()
+
+        on_tokens_written = on_worker_joined = on_tick_ended = wait
+
+    class Hears(Policy):
+        decides = "team"
+
+        async def on_tick_ended(self, event: TickEnded) -> None:
+            heard.append(event.tick)
+
+    async def cut_off(worker: Typist) -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(worker.next_token)
+            await waiting.wait()
+            group.cancel_scope.cancel()
+        with worker.parked():
+            await until(lambda: worker.run_view.ticks > 5)
+
+    def listen(event: Any) -> None:
+        record.events.append(event)
+        if isinstance(event, TokensWritten) and (event.worker, event.tick) == ("Bob", 3):
+            run.say("I join.", speaker="Joe")
+
+    heard: list[int] = []
+    waiting = anyio.Event()
+    workers = ["Alice", Typist("Bob", 2, cut_off, 9)]
+    team = make_team(workers=workers, policies=[Hears(), Waits()], limits=Limits(ticks=9))
+    record = Play(team)
+    async with watched(team, record):
+        run = team.start(PROBLEM, on_event=listen)
+        await run.execute()
+    assert waiting.is_set()
+    assert [event.tick for event in record.told(TickEnded)] == list(range(1, 10))
+    assert heard == list(range(1, 10))
+
+
+async def test_policies_hear_of_a_tick_though_who_ends_it_is_dismissed() -> None:
+    class Dismisses(Policy):
+        async def on_tokens_written(self, event: TokensWritten) -> Sequence[Action]:
+            due = event.worker == "Bob" and event.tick == 3 and event.source == "sampled"
+            return [Dismiss(worker="Bob")] if due else []
+
+    class Hears(Policy):
+        decides = "team"
+
+        async def on_tokens_written(self, event: TokensWritten) -> None:
+            await checkpoint()
+            heard.append(event)
+
+        async def on_tick_ended(self, event: TickEnded) -> None:
+            await checkpoint()
+            heard.append(event)
+
+    heard: list[Any] = []
+    policies = [Dismisses(), Hears(), Hears()]
+    team = make_team(workers=["Alice", "Bob"], policies=policies, limits=Limits(ticks=5))
+    record = await solve(team)
+    assert left(record) == {"Bob": None}
+    told = record.told(TokensWritten, TickEnded)
+    assert heard == [event for event in told for _ in range(2)]
 
 
 async def test_a_parked_worker_whose_step_is_to_end_leaves_when_it_is_dismissed() -> None:
