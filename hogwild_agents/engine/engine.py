@@ -73,7 +73,7 @@ class Engine:
         kernels: compute attention, and on the CPU norms, gates, linear layers and experts, by the
             engine's own compiled kernels; by default where they help and work, see
             :attr:`kernels`. False leaves everything to torch; True also multiplies by them where
-            the processor has products of 16-bit matrices itself (float16 on x86 with tiles of it, ARM
+            the processor has products of 16-bit matrices itself (x86 with tiles of float16, ARM
             with bfloat16), and float32 weights on other processors than x86.
         int8_weights: let linear layers and experts on the CPU compute with copies of their weights
             that are rounded to 8 bits, with one factor for each output: half the bytes to read for
