@@ -15,13 +15,14 @@ from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
-from numba.types import uint8
+from numba.types import float32, int8, int16, uint8
 
 from hogwild_agents.engine.vectors import (
     BFLOAT16,
     INTEGERS,
     VECTOR,
     WIDTH,
+    build_exact,
     build_narrowed,
     build_turned,
     build_widened,
@@ -32,17 +33,17 @@ from hogwild_agents.engine.vectors import (
 
 EDGE = 16
 """Rows of a tile, and numbers of four bytes in one of them."""
-PAIRS = 2 * EDGE
-"""bfloat16 numbers in a row of a tile."""
-ROOM = 4 * EDGE * EDGE * 4 + 64
-"""Bytes that :func:`multiply` needs besides: four tiles of sums, and the tiles' shapes."""
+PAIRS, FOURS = 2 * EDGE, 4 * EDGE
+"""Numbers in a row of a tile, of bfloat16 and of int8."""
+ROOM = 6 * EDGE * EDGE * 4 + 64
+"""Bytes that products need besides: six tiles of sums, and the tiles' shapes."""
 
 
 def _are_there() -> bool:
     """Whether the processor has tiles, and the system lets this process use them."""
     known = llvm.get_host_cpu_features()
     ask = getattr(torch.cpu, "_init_amx", None)
-    has = WIDTH == EDGE and known.get("amx-tile") and known.get("amx-bf16")
+    has = WIDTH == EDGE and all(known.get(f"amx-{name}") for name in ("tile", "bf16", "int8"))
     return bool(has and ask is not None and ask())
 
 
@@ -50,13 +51,18 @@ TILES = _are_there()
 """Whether there are tiles."""
 
 is_tiled = tells(BFLOAT16 if TILES else None)
-"""Whether a pointer is one to weights that are multiplied by tiles, known when compiled."""
+"""Whether a pointer is one to bfloat16 weights that tiles multiply, known when compiled."""
+
+_FEW = 8
+"""So many rows are multiplied with int8 weights as fast without tiles."""
+
+_is_rounded = tells(int8 if TILES else None)
 
 _BYTE, _I64 = ir.IntType(8), ir.IntType(64)
 _POINTER = _BYTE.as_pointer()
 _LINE = 64
 _SUMS, _WEIGHTS, _STATES = (0, 1, 2, 3), (4, 5), (6, 7)
-"""The tiles, by what they hold; sums of the first outputs' with both groups of rows come first."""
+"""The tiles, by what they hold: the first outputs' sums with both kinds of states come first."""
 
 
 def _call(builder, name, *args):
@@ -302,3 +308,202 @@ def _multiply_outs(weights, count, some, width, laid, rows, bias, biased, result
             out, row = place // many * EDGE, first + place % many * EDGE
             tile, to = shifted(sums, place * EDGE * _LINE), shifted(results, row * step + out)
             _give(tile, width, rows - row, shifted(bias, out), biased, to, step)
+
+
+# -- weights of 8 bits
+
+
+@njit(nogil=True, error_model="numpy")
+def is_rounded(weights, count, rows):
+    """Whether weights are int8 ones, with so many for an output, that tiles multiply faster."""
+    return _is_rounded(weights) and count % FOURS == 0 and rows > _FEW
+
+
+@intrinsic
+def _lay_halves(context, source, step, rows, to):
+    """Turn FOURS integers of 16 bits of each of up to EDGE rows over: [2, fours, rows, 4] bytes.
+
+    The first are the upper halves, which have a sign, the second the lower ones, which have none.
+
+    Args:
+        source: pointer to the first row's; others follow by ``step`` integers.
+        rows: how many; the last one stands for those that lack.
+        to: byte pointer to two tiles.
+    """
+
+    def build(context, builder, signature, args):
+        if TILES:
+            _build_halves(builder, *args)
+        return context.get_dummy_value()
+
+    return types.void(source, types.int64, types.int64, to), build
+
+
+def _build_halves(builder, source, step, rows, to):
+    """Build :func:`_lay_halves`."""
+    short, byte = (ir.VectorType(ir.IntType(bits), FOURS) for bits in (16, 8))
+    source = builder.bitcast(source, ir.IntType(16).as_pointer())
+    last = builder.sub(rows, _I64(1))
+    lines = []
+    for row in range(EDGE):
+        there = builder.select(builder.icmp_signed("<", _I64(row), last), _I64(row), last)
+        line = builder.gep(source, [builder.mul(there, step)])
+        lines.append(builder.load(builder.bitcast(line, short.as_pointer()), align=2))
+    place = builder.bitcast(to, INTEGERS.as_pointer())
+    shift = ir.Constant(short, [8] * FOURS)
+    for half, upper in enumerate((True, False)):
+        parts = [builder.ashr(line, shift) if upper else line for line in lines]
+        parts = [builder.bitcast(builder.trunc(part, byte), INTEGERS) for part in parts]
+        for four, numbers in enumerate(build_turned(builder, parts)):
+            builder.store(numbers, builder.gep(place, [_I64(half * EDGE + four)]), align=4)
+
+
+@njit(nogil=True, error_model="numpy")
+def lay_halves(numbers, step, count, rows, laid):
+    """Lay up to EDGE rows of integers of 16 bits out for tiles: [tiles, 2, fours, EDGE, 4] bytes.
+
+    Args:
+        numbers: pointer to the first row's; others follow by ``step`` integers.
+        count: of a row, a multiple of FOURS.
+        laid: byte pointer.
+    """
+    for at in range(0, count, FOURS):
+        source = shifted(recast(numbers, int16), at)
+        _lay_halves(source, step, rows, shifted(laid, 2 * at * EDGE))
+
+
+@intrinsic
+def _rounded_products(context, weights, step, count, states, sums, outs):
+    """Multiply one or two tiles' outputs with a group of rows: sums [outs, 2, EDGE, EDGE] int32.
+
+    Args:
+        weights: int8 pointer to the first output's; others follow by ``step``.
+        count: how many of an output's, a multiple of FOURS.
+        states: byte pointer to the group as :func:`lay_halves` wrote it.
+        sums: byte pointer; the upper halves' come first.
+        outs: 1 or 2.
+    """
+
+    def build(context, builder, signature, args):
+        *args, outs = args
+        done = builder.append_basic_block("done")
+        choice = builder.switch(outs, done)
+        for some in (1, 2):
+            case = builder.append_basic_block(f"tiles.{some}")
+            choice.add_case(_I64(some), case)
+            builder.position_at_end(case)
+            _build_rounded_products(builder, *args, some)
+            builder.branch(done)
+        builder.position_at_end(done)
+        return context.get_dummy_value()
+
+    number = types.int64
+    return types.void(weights, number, number, states, sums, number), build
+
+
+def _build_rounded_products(builder, weights, step, count, states, sums, some):
+    """Build :func:`_rounded_products` for so many tiles of outputs."""
+    apart = builder.mul(step, _I64(EDGE))
+    lines = [builder.gep(weights, [builder.mul(apart, _I64(at))]) for at in range(some)]
+    for tile in _SUMS[: 2 * some]:
+        _call(builder, "tilezero", tile)
+    with cgutils.for_range_slice(builder, _I64(0), count, _I64(FOURS)) as (at, _):
+        there = builder.gep(states, [builder.mul(at, _I64(2 * EDGE))])
+        for half, tile in enumerate(_STATES):
+            place = builder.gep(there, [_I64(half * EDGE * _LINE)])
+            _call(builder, "tileloadd64", tile, _bytes(builder, place), _I64(_LINE))
+        for out, line in enumerate(lines):
+            here = _bytes(builder, builder.gep(line, [at]))
+            _call(builder, "tileloadd64", _WEIGHTS[out], here, step)
+            _call(builder, "tdpbssd", _SUMS[2 * out], _WEIGHTS[out], _STATES[0])
+            _call(builder, "tdpbsud", _SUMS[2 * out + 1], _WEIGHTS[out], _STATES[1])
+    for tile in _SUMS[: 2 * some]:
+        to = builder.gep(sums, [_I64(tile * EDGE * _LINE)])
+        _call(builder, "tilestored64", tile, to, _I64(_LINE))
+
+
+@intrinsic
+def _add_halves(context, halves, factors, fresh, sums):
+    """Add two tiles of integers, upper halves first, times each row's factor to a tile of sums."""
+
+    def build(context, builder, signature, args):
+        if not TILES:
+            return context.get_dummy_value()
+        halves, factors, fresh, sums = args
+        place = builder.bitcast(halves, INTEGERS.as_pointer())
+        factor = builder.load(builder.bitcast(factors, VECTOR.as_pointer()), align=4)
+        for out in range(EDGE):
+            upper, lower = (
+                builder.load(builder.gep(place, [_I64(at)]), align=4) for at in (out, EDGE + out)
+            )
+            both = build_exact(builder, upper, lower, 256.0)
+            to = builder.gep(builder.bitcast(sums, VECTOR.as_pointer()), [_I64(out)])
+            was = builder.select(fresh, VECTOR(None), builder.load(to, align=4))
+            builder.store(builder.fadd(was, builder.fmul(both, factor)), to, align=4)
+        return context.get_dummy_value()
+
+    return types.void(halves, factors, types.boolean, sums), build
+
+
+@intrinsic
+def _turn_sums(context, source, to, step):
+    """Turn a tile of sums [outs, rows] over, to rows that follow by ``step`` float32."""
+
+    def build(context, builder, signature, args):
+        if not TILES:
+            return context.get_dummy_value()
+        source, to, step = args
+        place = builder.bitcast(source, INTEGERS.as_pointer())
+        lines = [builder.load(builder.gep(place, [_I64(out)]), align=4) for out in range(EDGE)]
+        for row, numbers in enumerate(build_turned(builder, lines)):
+            there = builder.gep(to, [builder.mul(step, _I64(row))])
+            there = builder.bitcast(there, VECTOR.as_pointer())
+            builder.store(builder.bitcast(numbers, VECTOR), there, align=4)
+        return context.get_dummy_value()
+
+    return types.void(source, to, types.int64), build
+
+
+@njit(nogil=True, error_model="numpy")
+def multiply_rounded(weights, count, chunk, outs, laid, factors, rows, sums, step, room):
+    """Multiply outputs' int8 weights with rows of 16-bit integers: sums [rows, step] float32.
+
+    Args:
+        weights: pointer to [outs, count].
+        count: a multiple of FOURS.
+        chunk: of how many numbers of a row each has a factor of its own.
+        laid: groups of EDGE rows as :func:`lay_halves` wrote them, [groups, count, 2, EDGE] bytes.
+        factors: float32 pointer to those of each chunk's rows, [chunks, rows in whole groups].
+        sums: float32 pointer, with room for whole groups of rows and of outputs.
+        room: pointer to ROOM bytes.
+    """
+    room = recast(room, uint8)
+    whole, out = outs - outs % EDGE, 0
+    while out < outs:
+        if out in (0, whole):
+            _shape(room, min(EDGE, outs - out))
+        some = 1 + (whole - out >= 2 * EDGE)
+        line, to = shifted(weights, out * count), shifted(sums, out)
+        _multiply_rounded_outs(line, count, chunk, some, laid, factors, rows, to, step, room)
+        out += some * EDGE
+    _release()
+
+
+@njit(nogil=True, error_model="numpy")
+def _multiply_rounded_outs(weights, count, chunk, some, laid, factors, rows, sums, step, room):
+    """Multiply one or two tiles of outputs with all rows; see :func:`multiply_rounded`."""
+    tile, whole = EDGE * _LINE, -(-rows // EDGE) * EDGE
+    halves = shifted(room, _LINE)
+    added = shifted(halves, 4 * tile)
+    for first in range(0, rows, EDGE):
+        states = shifted(laid, 2 * first * count)
+        for start in range(0, count, chunk):
+            size, given = min(chunk, count - start), shifted(states, 2 * EDGE * start)
+            _rounded_products(shifted(weights, start), count, size, given, halves, some)
+            factor = shifted(factors, start // chunk * whole + first)
+            for out in range(some):
+                parts, to = shifted(halves, 2 * out * tile), shifted(added, out * tile)
+                _add_halves(parts, factor, start == 0, to)
+        for out in range(some):
+            to = shifted(sums, first * step + out * EDGE)
+            _turn_sums(recast(shifted(added, out * tile), float32), to, step)

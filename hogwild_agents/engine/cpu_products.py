@@ -17,10 +17,10 @@ from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
-from numba.types import float32, int8, int64
+from numba.types import float32, int8, int64, uint8
 
 from hogwild_agents.engine import cpu_amx
-from hogwild_agents.engine.cpu_amx import EDGE, TILES, is_tiled
+from hogwild_agents.engine.cpu_amx import EDGE, TILES, is_rounded, is_tiled
 from hogwild_agents.engine.vectors import (
     BFLOAT16,
     INTEGERS,
@@ -74,7 +74,8 @@ def place_for(rows: int, count: int) -> int:
     place = 4 * batch * (chunks * (_CHUNK + 1) + _SUMS)
     if TILES:
         whole = -(-min(rows, _TILED) // EDGE) * EDGE
-        place = max(place, whole * 2 * count + cpu_amx.ROOM)
+        rounded = 4 * whole * (chunks + _SUMS) + 2 * EDGE * _CHUNK
+        place = max(place, whole * 2 * count + rounded + cpu_amx.ROOM)
     return place
 
 
@@ -212,8 +213,6 @@ def _build_sums(builder, held, places, factors):
         some = shape[start : start + 8]
         vectors = [builder.load(held[at]) for at in some]
         whole_numbers = vectors[0].type == INTEGERS
-        if whole_numbers:
-            vectors = [builder.sitofp(one, VECTOR) for one in vectors]
         totals = build_totals(builder, vectors)
         for index, at in enumerate(some):
             sum = builder.extract_element(totals, ir.IntType(32)(index))
@@ -242,14 +241,17 @@ def _row(states, row, weights):
 
 
 @njit(nogil=True, error_model="numpy")
-def _lay(states, count, rows, weights, laid, factors):
+def _lay(states, count, rows, weights, laid, factors, rounded):
     """Lay rows [rows, count] out for the weights: [chunks, rows, _CHUNK], factors [chunks, rows].
 
     Float32 numbers in the order of pairs, or integers of 16 bits with one factor for each chunk.
-    For tiles see :func:`cpu_amx.lay`.
+    For tiles see :func:`cpu_amx.lay`, and :func:`_lay_rounded` where weights are ``rounded``.
     """
     if is_tiled(weights):
         cpu_amx.lay(recast(states, BFLOAT16), count, rows, recast(laid, BFLOAT16))
+        return
+    if rounded:
+        _lay_rounded(states, count, rows, laid, factors)
         return
     for start in range(0, count, _CHUNK):
         size = min(_CHUNK, count - start)
@@ -261,6 +263,23 @@ def _lay(states, count, rows, weights, laid, factors):
                 put(factors, number, _round(source, size, to))
             else:
                 copy_pairs(source, to, size)
+
+
+@njit(nogil=True, error_model="numpy")
+def _lay_rounded(states, count, rows, laid, factors):
+    """Lay rows out for tiles of int8: see :func:`cpu_amx.lay_halves`, and round them before."""
+    whole = -(-rows // EDGE) * EDGE
+    numbers = shifted(factors, whole * (-(-count // _CHUNK) + _SUMS))
+    for first in range(0, rows, EDGE):
+        some, group = min(EDGE, rows - first), shifted(recast(laid, uint8), 2 * first * count)
+        for start in range(0, count, _CHUNK):
+            size, place = min(_CHUNK, count - start), start // _CHUNK * whole + first
+            for row in range(some):
+                source = shifted(states, (first + row) * count + start)
+                to = shifted(numbers, row * (_CHUNK // 2))
+                put(factors, place + row, _round(source, size, to))
+            to = shifted(group, 2 * EDGE * start)
+            cpu_amx.lay_halves(numbers, _CHUNK, size, some, to)
 
 
 @njit(nogil=True, error_model="numpy")
@@ -316,8 +335,9 @@ def _multiply_block(weights, count, outs, laid, factors, rows, sums):
 
 @njit(nogil=True, error_model="numpy")
 def _compute(
-    weights, count, laid, factors, sums, rows, scales, scaled, bias, biased, results, block, outs
-):
+    weights, count, laid, factors, sums, rows, scales, scaled, bias, biased, results, block, outs,
+    rounded,
+):  # fmt: skip
     """Multiply a block of outputs' weights with the rows of a batch, and write the results.
 
     Pointers to scales, bias and results are to the first output's; rows are ``outs`` apart.
@@ -327,25 +347,36 @@ def _compute(
         more, to = recast(bias, BFLOAT16), recast(results, BFLOAT16)
         cpu_amx.multiply(tiles, count, block, states, rows, more, biased, to, outs, factors)
         return
-    _multiply_block(weights, count, block, laid, factors, rows, sums)
+    if rounded:
+        numbers, states = recast(weights, int8), recast(laid, uint8)
+        beside = shifted(sums, -(-rows // EDGE) * EDGE * _SUMS + EDGE * _CHUNK // 2)
+        cpu_amx.multiply_rounded(
+            numbers, count, _CHUNK, block, states, factors, rows, sums, _SUMS, beside
+        )
+    else:
+        _multiply_block(weights, count, block, laid, factors, rows, sums)
     for row in range(rows):
         some, to = shifted(sums, row * _SUMS), shifted(results, row * outs)
         _give(some, block, scales, scaled, bias, biased, to)
 
 
 @njit(nogil=True, error_model="numpy")
-def _batch(weights):
+def _batch(weights, rounded):
     """Return how many rows a thread lays out at a time."""
-    return _TILED if is_tiled(weights) else _BATCH
+    return _TILED if is_tiled(weights) or rounded else _BATCH
 
 
 @njit(nogil=True, error_model="numpy")
-def _room(job, rows, count, weights):
+def _room(job, rows, count, weights, rounded):
     """Return a thread's room: for rows that are laid out, their factors, and sums, or tiles."""
     laid = pointer(get(job, 2) + take(shifted(job, 1)) * get(job, 3), float32)
     if is_tiled(weights):
         tiles = shifted(laid, -(-rows // EDGE) * EDGE * count // 2)
         return laid, tiles, tiles
+    if rounded:
+        whole = -(-rows // EDGE) * EDGE
+        factors = shifted(laid, whole * count // 2)
+        return laid, factors, shifted(factors, whole * -(-count // _CHUNK))
     pieces = rows * -(-count // _CHUNK)
     factors = shifted(laid, pieces * _CHUNK)
     return laid, factors, shifted(factors, pieces)
@@ -365,8 +396,9 @@ def _multiply(job, weight_type, state_type):
     outs, count, rows = get(job, 9), get(job, 10), get(job, 11)
     scales, bias = pointer(get(job, 5), float32), pointer(get(job, 6), state_type)
     every, size = pointer(get(job, 4), weight_type), get(job, 12)
-    most = _batch(every)
-    laid, factors, sums = _room(job, min(rows, most), count, every)
+    rounded = is_rounded(every, count, rows)
+    most = _batch(every, rounded)
+    laid, factors, sums = _room(job, min(rows, most), count, every, rounded)
     blocks, ready = -(-outs // size), -1
     while True:
         unit = take(job)
@@ -377,12 +409,12 @@ def _multiply(job, weight_type, state_type):
         weights = shifted(every, first * count)
         if start != ready:
             states = shifted(pointer(get(job, 7), state_type), start * count)
-            _lay(states, count, batch, weights, laid, factors)
+            _lay(states, count, batch, weights, laid, factors, rounded)
             ready = start
         results = shifted(pointer(get(job, 8), state_type), start * outs + first)
         factor, more = shifted(scales, first), shifted(bias, first)
         given = factor, get(job, 5) != 0, more, get(job, 6) != 0, results
-        _compute(weights, count, laid, factors, sums, batch, *given, block, outs)
+        _compute(weights, count, laid, factors, sums, batch, *given, block, outs, rounded)
 
 
 @njit(nogil=True, error_model="numpy")
@@ -398,8 +430,9 @@ def _multiply_groups(job, weight_type, state_type):
     outs, count, rows, size = get(job, 9), get(job, 10), get(job, 11), get(job, 12)
     ends, groups, scaled = pointer(get(job, 6), int64), get(job, 13), get(job, 5) != 0
     every = pointer(get(job, 4), weight_type)
-    most = _batch(every)
-    laid, factors, sums = _room(job, min(rows, most), count, every)
+    rounded = is_rounded(every, count, rows // groups)
+    most = _batch(every, rounded)
+    laid, factors, sums = _room(job, min(rows, most), count, every, rounded)
     blocks, ready = -(-outs // size), -1
     group, low, high, before = -1, 0, 0, 0
     after = 0  # units up to this group's end
@@ -417,12 +450,12 @@ def _multiply_groups(job, weight_type, state_type):
         weights = shifted(every, (group * outs + first) * count)
         if start != ready:
             states = shifted(pointer(get(job, 7), state_type), start * count)
-            _lay(states, count, batch, weights, laid, factors)
+            _lay(states, count, batch, weights, laid, factors, rounded)
             ready = start
         scales = shifted(pointer(get(job, 5), float32), group * outs + first)
         results = shifted(pointer(get(job, 8), state_type), start * outs + first)
         given = scales, scaled, results, False, results
-        _compute(weights, count, laid, factors, sums, batch, *given, block, outs)
+        _compute(weights, count, laid, factors, sums, batch, *given, block, outs, rounded)
 
 
 def products(weight_type: Any, state_type: Any, sources: int) -> Callable[[int], None]:

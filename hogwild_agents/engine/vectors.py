@@ -473,30 +473,44 @@ def total(context, numbers):
 
 
 def build_totals(builder, several):
-    """Add up the numbers of each of up to 8 vectors, and return the sums as one of 8 numbers."""
-    empty = ir.Constant(_EIGHT, [0.0] * 8)
-    eight = [_folded(builder, numbers) for numbers in several]
-    eight += [empty] * (8 - len(eight))
+    """Add up the numbers of each of up to 8 vectors, and return the sums as one of 8 float32.
 
-    def sum(left, right, firsts, seconds):
-        return builder.fadd(
-            builder.shuffle_vector(left, right, ir.Constant(_PLACES, firsts)),
-            builder.shuffle_vector(left, right, ir.Constant(_PLACES, seconds)),
-        )
+    Of integers half of a vector's must have a sum of 32 bits. What all come to is rounded once.
+    """
+    whole_numbers = several[0].type == INTEGERS
+    add = builder.add if whole_numbers else builder.fadd
+    eight = [_folded(builder, numbers, add) for numbers in several]
+    eight += [eight[0].type(None)] * (8 - len(eight))
+
+    def sides(left, right, firsts, seconds):
+        return [
+            builder.shuffle_vector(left, right, ir.Constant(_PLACES, places))
+            for places in (firsts, seconds)
+        ]
 
     for _ in range(2):  # neighbours, within halves of a register: that costs least
         pairs = zip(eight[::2], eight[1::2], strict=True)
         evens, odds = [0, 2, 8, 10, 4, 6, 12, 14], [1, 3, 9, 11, 5, 7, 13, 15]
-        eight = [sum(left, right, evens, odds) for left, right in pairs]
-    return sum(*eight, [0, 1, 2, 3, 8, 9, 10, 11], [4, 5, 6, 7, 12, 13, 14, 15])
+        eight = [add(*sides(left, right, evens, odds)) for left, right in pairs]
+    halves = sides(*eight, [0, 1, 2, 3, 8, 9, 10, 11], [4, 5, 6, 7, 12, 13, 14, 15])
+    return build_exact(builder, *halves) if whole_numbers else add(*halves)
 
 
-def _folded(builder, numbers):
+def build_exact(builder, left, right, factor=1.0):
+    """Add integers times a power of two and others, and round what they come to to float32 once."""
+    count = left.type.count
+    wide = ir.VectorType(ir.DoubleType(), count)
+    left, right = (builder.sitofp(one, wide) for one in (left, right))
+    both = builder.fadd(builder.fmul(left, ir.Constant(wide, [factor] * count)), right)
+    return builder.fptrunc(both, ir.VectorType(_F32, count))
+
+
+def _folded(builder, numbers, add):
     """Return 8 numbers of the same sum as a vector's."""
     if WIDTH == 8:
         return numbers
     halves = (ir.Constant(_PLACES, [*places]) for places in (range(8), range(8, 16)))
-    return builder.fadd(*(builder.shuffle_vector(numbers, numbers, half) for half in halves))
+    return add(*(builder.shuffle_vector(numbers, numbers, half) for half in halves))
 
 
 @intrinsic

@@ -91,8 +91,8 @@ def int8_product(layer: nn.Linear, states: torch.Tensor) -> torch.Tensor:
 @given(
     dtype=st.sampled_from(DTYPES),
     bias=st.booleans(),
-    rows=st.one_of(st.integers(1, 14), st.just(65)),
-    count=st.sampled_from([32, 96, 1056, 2080]),
+    rows=st.one_of(st.integers(1, 18), st.sampled_from([33, 65, 97])),
+    count=st.sampled_from([32, 64, 96, 1056, 1088, 2112]),
     outs=st.sampled_from([1, 15, 49, 50, 128]),
     outlier=st.sampled_from([1.0, 30.0]),
     threads=st.integers(1, 3),
@@ -122,9 +122,10 @@ def test_int8_weights_are_the_nearest_of_127_steps_and_rows_the_nearest_of_32767
 
 
 @needs_numba
-def test_int8_products_of_nothing_are_the_bias_and_of_no_numbers_none() -> None:
-    layer = nn.Linear(1056, 50)
-    states = torch.zeros(4, 1056)
+@pytest.mark.parametrize("rows", [4, 20])
+def test_int8_products_of_nothing_are_the_bias_and_of_no_numbers_none(rows: int) -> None:
+    layer = nn.Linear(1088, 50)
+    states = torch.zeros(rows, 1088)
     states[1, 1030], states[2, 5], states[3, 40] = torch.nan, torch.inf, 1e-35
     found = int8_product(layer, states)
     assert torch.equal(found[0], layer.bias)
@@ -186,11 +187,12 @@ def test_a_rounded_copy_counts_only_for_the_weights_that_were_rounded() -> None:
 
 
 @needs_numba
+@pytest.mark.parametrize("count", [2080, 2112])
 @pytest.mark.parametrize("int8", [False, True])
-def test_what_a_row_comes_to_does_not_depend_on_the_others(int8: bool) -> None:
+def test_what_a_row_comes_to_does_not_depend_on_the_others(int8: bool, count: int) -> None:
     torch.manual_seed(0)
-    layer = nn.Linear(2080, 50).bfloat16()
-    states = torch.randn(96, 2080).bfloat16()
+    layer = nn.Linear(count, 50).bfloat16()
+    states = torch.randn(96, count).bfloat16()
     with torch.no_grad():
         products = Products([layer], int8=int8)
         alone = torch.cat([layer(row[None]) for row in states])
