@@ -21,7 +21,7 @@ from hogwild_agents.cli.build import (
 )
 from hogwild_agents.cli.interrupts import INTERRUPTED, TERMINATED, second_ends
 from hogwild_agents.cli.progress import Progress
-from hogwild_agents.cli.view import SilentView, View
+from hogwild_agents.cli.view import SilentView, View, why_ended
 from hogwild_agents.config import RunConfig
 from hogwild_agents.errors import ConfigError, HogwildError, ProblemError
 
@@ -84,7 +84,7 @@ def run(config: RunConfig, output: Output) -> int:
         if output.as_json and failure is None:
             print(json.dumps(_as_object(config, problem, result), ensure_ascii=False))
         elif output.quiet and failure is None:
-            _tell_answer(result)
+            _tell_answer(result, view)
         else:
             view.conclude()
     if config.save is not None and not (output.as_json or output.quiet):
@@ -134,11 +134,11 @@ def _warn_of_language(problem: str) -> None:
         )
 
 
-def _tell_answer(result: RunResult) -> None:
+def _tell_answer(result: RunResult, view: View) -> None:
     if result.answer is not None:
         print(result.answer)
     else:
-        print(f"hogwild: no answer ({result.reason}).", file=sys.stderr)
+        print(f"hogwild: no answer ({why_ended(view.record)}).", file=sys.stderr)
 
 
 def _as_object(config: RunConfig, problem: str, result: RunResult) -> dict[str, object]:

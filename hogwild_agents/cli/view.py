@@ -15,7 +15,7 @@ from hogwild_agents.cli.progress import Progress
 from hogwild_agents.cli.record import Record, printable, speed
 from hogwild_agents.events import Event
 
-__all__ = ["SilentView", "View", "closing", "numbers", "verdict"]
+__all__ = ["SilentView", "View", "closing", "numbers", "verdict", "why_ended"]
 
 LIMITS = {
     "ticks": "the budget of ticks is spent",
@@ -24,6 +24,7 @@ LIMITS = {
     "cache": "the cache is full",
     "context": "the model's context is full",
     "left": "all workers have left",
+    "parked": "all workers who were left waited to be resumed",
 }
 
 
@@ -127,10 +128,18 @@ def verdict(record: Record) -> str:
     by = f" by {printable(result.author)}" if result.author else ""
     if result.reason == "answer":
         return f"Boxed{by}"
-    if result.reason == "finisher":
-        return f"Concluded{by}: {LIMITS.get(record.limit, 'the time had come')}"
-    words = LIMITS.get(result.reason, result.reason)
+    words = why_ended(record)
+    if result.reason == "finisher" and result.answer is not None:
+        return f"Concluded{by}: {words}"
     return f"{words[:1].upper()}{words[1:]}{by}"
+
+
+def why_ended(record: Record) -> str:
+    """Return why a run ended, as the end of a sentence; the policy that noticed is left out."""
+    reason = "" if record.ended is None else record.ended.result.reason
+    if reason == "finisher":
+        return LIMITS.get(record.limit, "the time had come")
+    return LIMITS.get(reason, reason)
 
 
 def shares(record: Record) -> str:

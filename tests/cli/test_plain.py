@@ -52,6 +52,7 @@ def test_lines_of_a_step_stand_below_each_other() -> None:
     [
         ("interrupted", None, "(Interrupted · "),
         ("ticks", "ticks", "(The budget of ticks is spent · "),
+        ("finisher", "cache", "(The cache is full · "),
         ("my own words", None, "(My own words · "),
     ],
 )

@@ -102,6 +102,23 @@ def test_quiet_warns_of_an_answer_that_means_nothing(capsys: pytest.CaptureFixtu
     )
 
 
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ("--cache-tokens 60", "the cache is full"),
+        ("--no-policies --budget 2", "the budget of ticks is spent"),
+    ],
+)
+def test_quiet_says_why_there_is_no_answer(
+    options: str, why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    problem = "Tasks: a) 7 + 1 - 3 b) 4 + 9"
+    assert call(["run", problem, "--quiet", *options.split()]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert unprompted(captured.err) == f"hogwild: no answer ({why}).\n"
+
+
 def test_standard_input_and_a_config(tmp_path: Path) -> None:
     (tmp_path / "team.toml").write_text(
         'layout = "contiguous"\nworkers = ["Ada", "Ben"]\nbudget = 3\n'
