@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
-import sys
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -18,7 +16,7 @@ from rich.table import Table
 
 from hogwild_agents.cli.build import build_team, check_model, check_policies, check_prompt, loaded
 from hogwild_agents.cli.columns import print_table
-from hogwild_agents.cli.interrupts import INTERRUPTED, second_ends
+from hogwild_agents.cli.stop import Stop
 from hogwild_agents.cli.tally import Tally
 from hogwild_agents.config import RunConfig
 from hogwild_agents.errors import ConfigError, HogwildError, ProblemError, RunError
@@ -127,7 +125,7 @@ def evaluate(config: RunConfig, plan: Plan, *, as_json: bool) -> int:
     outcomes: list[Outcome] = []
     began = time.monotonic()
     with loaded(config, quiet=False) as model:
-        whole = anyio.run(_measure, config, plan, tasks, model, outcomes)
+        code = anyio.run(_measure, config, plan, tasks, model, outcomes)
     scores = score(outcomes, plan.arms)
     seconds = time.monotonic() - began
     if as_json:
@@ -138,9 +136,9 @@ def evaluate(config: RunConfig, plan: Plan, *, as_json: bool) -> int:
         if scores:
             print_table(console, _table(scores))
         console.print(_caption(config, plan, len(outcomes), seconds), style="bright_black")
-        if not whole:
+        if code:
             console.print("Interrupted: this is what was measured until then.")
-    return 0 if whole else INTERRUPTED
+    return code
 
 
 # -- problems
@@ -169,14 +167,15 @@ async def _measure(
     tasks: dict[int, list[Task]],
     model: LanguageModel,
     outcomes: list[Outcome],
-) -> bool:
-    """Run everything; return False if a signal broke it off."""
+) -> int:
+    """Run everything; return the exit code, which says whether a signal broke it off."""
     from hogwild_agents import CacheCoordinator
 
     jobs = [(arm, seed, task) for arm in plan.arms for seed in plan.seeds for task in tasks[seed]]
     places = anyio.Semaphore(plan.concurrency)
     failures: list[HogwildError] = []
     tally = Tally(len(jobs))
+    stop = Stop()
     coordinator = CacheCoordinator(model.engine)
 
     async def work(arm: Arm, seed: int, task: Task) -> None:
@@ -191,7 +190,7 @@ async def _measure(
 
     with tally:
         async with coordinator, anyio.create_task_group() as group:
-            group.start_soon(_heed_signals, group.cancel_scope)
+            group.start_soon(stop.heed, group.cancel_scope)
             async with anyio.create_task_group() as runs:
                 for job in jobs:
                     await places.acquire()
@@ -199,7 +198,7 @@ async def _measure(
             group.cancel_scope.cancel()
     if failures:
         raise failures[0]
-    return len(outcomes) == len(jobs)
+    return 0 if len(outcomes) == len(jobs) else stop.code
 
 
 async def _solve(
@@ -232,14 +231,6 @@ async def _solve(
 
 def _short(problem: str) -> str:
     return repr(problem if len(problem) <= 60 else f"{problem[:60]}...")
-
-
-async def _heed_signals(scope: anyio.CancelScope) -> None:
-    if sys.platform == "win32":
-        return  # no receiver there: Ctrl-C raises KeyboardInterrupt
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals, second_ends():
-        async for _ in signals:
-            scope.cancel()
 
 
 # -- scores

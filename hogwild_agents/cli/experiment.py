@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from hogwild_agents.cli.build import (
     loaded,
 )
 from hogwild_agents.cli.columns import print_table
-from hogwild_agents.cli.interrupts import INTERRUPTED, second_ends
+from hogwild_agents.cli.stop import Stop
 from hogwild_agents.cli.tally import Tally
 from hogwild_agents.config import RunConfig
 from hogwild_agents.errors import ConfigError, HogwildError, RunError
@@ -112,21 +111,22 @@ def experiment(
     judge = Judge(is_right=scorer_of(task), duplicated=measure_of(task.duplicates))
     jobs = jobs_of(cells, problems_of(task), plan.seeds)
     folder = Path(file.stem) if out is None else out
+    code = 0
     with Store(folder / STORE, common_of(plan)) as store:
         left = [job for job in jobs if job.key not in store.outcomes]
         if left and not report_only:
             with loaded(config, quiet=False) as model:
-                anyio.run(_run, plan, left, len(jobs), judge, model, store)
+                code = anyio.run(_run, plan, left, len(jobs), judge, model, store)
         done = [store.outcomes[job.key] for job in jobs if job.key in store.outcomes]
     if not done:
         print(f"hogwild: nothing is done of {len(jobs):,} runs yet.", file=sys.stderr)
     else:
         report = make_report(file.stem, plan, cells, done, planned=len(jobs))
         _tell(report, folder, form)
-    if left and not report_only and len(done) < len(jobs):
+    if code:
         sys.stdout.flush()
         print("Interrupted: the same command goes on.", file=sys.stderr)
-    return 0 if report_only or len(done) == len(jobs) else INTERRUPTED
+    return code
 
 
 def _check(cell: Cell, plan: Plan) -> None:
@@ -153,8 +153,8 @@ def _config(plan: Plan, threads: int | None) -> RunConfig:
 
 async def _run(
     plan: Plan, jobs: Sequence[Job], planned: int, judge: Judge, model: LanguageModel, store: Store
-) -> None:
-    """Do the jobs over one coordinator, until all are done or a signal comes."""
+) -> int:
+    """Do the jobs over one coordinator, until all are done or a signal comes; return the code."""
     from hogwild_agents import CacheCoordinator
 
     coordinator = CacheCoordinator(model.engine)
@@ -170,9 +170,10 @@ async def _run(
 
     limit = plan.run.concurrency
     failure: HogwildError | None = None
+    stop = Stop()
     with Tally(planned, planned - len(jobs)) as tally:
         async with coordinator, anyio.create_task_group() as group:
-            group.start_soon(_heed_signals, group.cancel_scope)
+            group.start_soon(stop.heed, group.cancel_scope)
             try:
                 await run_jobs(jobs, solve, store, limit=limit, on_done=lambda _: tally.advance())
             except HogwildError as error:  # raised in here, it would come out as a group's
@@ -180,6 +181,7 @@ async def _run(
             group.cancel_scope.cancel()
     if failure is not None:
         raise failure
+    return 0 if all(job.key in store.outcomes for job in jobs) else stop.code
 
 
 def _place(job: Job, error: HogwildError) -> str:
@@ -207,14 +209,6 @@ def _team(cell: Cell, seed: int, model: LanguageModel, coordinator: CacheCoordin
         seed=seed,
         coordinator=coordinator,
     )
-
-
-async def _heed_signals(scope: anyio.CancelScope) -> None:
-    if sys.platform == "win32":
-        return  # no receiver there: Ctrl-C raises KeyboardInterrupt
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals, second_ends():
-        async for _ in signals:
-            scope.cancel()
 
 
 # -- what is told

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -150,6 +153,21 @@ def test_a_run_that_fails_is_told_and_no_wrong_answer(
     said = capsys.readouterr().err
     assert "A run of 2 workers with seed 0 has failed on 'Tasks: a) " in said
     assert "nothing there" in said
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such signals")
+def test_a_signal_to_end_has_its_own_exit_code() -> None:
+    command = [sys.executable, "-m", "hogwild_agents.cli", "eval", "--problems", "60"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        while "runs are done" not in process.stderr.readline():
+            assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        out, _ = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert "Interrupted: this is what was measured until then." in out
 
 
 def test_a_problem_may_hold_any_character_and_the_file_begin_with_a_mark(tmp_path: Path) -> None:

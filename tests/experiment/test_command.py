@@ -127,7 +127,12 @@ def test_report_runs_nothing(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no such signals")
-def test_broken_off_it_can_be_gone_on_with(plan: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"]
+)
+def test_broken_off_it_can_be_gone_on_with(
+    number: signal.Signals, code: int, plan: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     plan.write_text(
         SMALL.replace("problems = 2", "problems = 40").replace(
             "workers = 2", "workers = 2\nconcurrency = 2"
@@ -142,9 +147,9 @@ def test_broken_off_it_can_be_gone_on_with(plan: Path, capsys: pytest.CaptureFix
             assert process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         table, _ = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == code
     done = len(stored(results.parent))
     assert 3 <= done < 80
     assert f"{done} of 80 runs of bundled" in " ".join(table.split())
