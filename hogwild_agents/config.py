@@ -46,7 +46,13 @@ _WORDS = {
 
 Name = Annotated[str, Field(min_length=1)]
 Count = Annotated[int, Field(ge=1)]
+Natural = Annotated[int, Field(ge=0)]
 Threads = Annotated[int, Field(ge=1, le=1024)]
+TeamSize = Annotated[int, Field(ge=1, le=1000)]
+Temperature = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+TopP = Annotated[float, Field(gt=0, le=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Penalty = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class WorkerConfig(BaseModel):
@@ -112,15 +118,15 @@ class RunConfig(BaseModel):
     compile_layers: bool = False
     model_options: dict[str, Any] = {}
     prompt: Name = "collaborate"
-    workers: Annotated[int, Field(ge=1, le=1000)] | tuple[WorkerConfig, ...] = 3
+    workers: TeamSize | tuple[WorkerConfig, ...] = 3
     layout: LayoutName = "combined"
     budget: Count = 4096
-    seed: Annotated[int, Field(ge=0)] = 0
-    temperature: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
-    top_k: Annotated[int, Field(ge=0)] | None = None
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
-    repetition_penalty: Annotated[float, Field(gt=0)] | None = None
+    seed: Natural = 0
+    temperature: Temperature | None = None
+    top_k: Natural | None = None
+    top_p: TopP | None = None
+    min_p: Share | None = None
+    repetition_penalty: Penalty | None = None
     policies: tuple[Name, ...] = ("redundancy-check", "stop-on-answer", "finisher")
     check_every: Count = 1024
     max_answer_tokens: Count = 16

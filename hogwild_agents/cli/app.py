@@ -373,16 +373,20 @@ def _eval(
     if "budget" not in base.model_fields_set:
         base = base.override({"budget": EVAL_BUDGET})
     settings = base.override(_only_given(given))
-    for name in layout or ():
-        settings.override({"layout": name})  # raises if there is none
 
     from hogwild_agents.cli import evaluate
+
+    drawn = str(settings.seed) if seeds is None else seeds
+    teams = evaluate.parse_numbers(workers, "--workers", least=1)
+    for name in layout or ():
+        settings.override({"layout": name})  # raises if there is none
+    settings.override({"workers": max(teams)})  # ... or if there cannot be so many
 
     plan = evaluate.Plan(
         problems=problems,
         file=file,
-        seeds=evaluate.parse_numbers(seeds or str(settings.seed), "--seeds", least=0),
-        teams=evaluate.parse_numbers(workers, "--workers", least=1),
+        seeds=evaluate.parse_numbers(drawn, "--seeds", least=0),
+        teams=teams,
         layouts=tuple(dict.fromkeys(layout or [settings.layout])),
         isolated=not no_isolated,
         concurrency=concurrency,

@@ -20,11 +20,14 @@ from hogwild_agents.cli.stop import Stop
 from hogwild_agents.cli.tally import Tally
 from hogwild_agents.config import RunConfig
 from hogwild_agents.errors import ConfigError, HogwildError, ProblemError, RunError
+from hogwild_agents.experiment.plan import MOST_PROBLEMS
 from hogwild_agents.experiment.statistics import Estimate, average, ratio, share
 from hogwild_agents.experiment.task_file import Task, read_tasks
 
 if TYPE_CHECKING:
     from hogwild_agents import CacheCoordinator, LanguageModel
+
+DEFAULT_PROBLEMS = 500
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,7 +157,12 @@ def _tasks(plan: Plan, model: str, seed: int) -> list[Task]:
         )
     from hogwild_agents.bundled.task import held_out_problems
 
-    drawn = held_out_problems(plan.problems or 500, seed)
+    number = DEFAULT_PROBLEMS if plan.problems is None else plan.problems
+    if number > MOST_PROBLEMS:
+        raise ConfigError(
+            f"--problems cannot be {number}: at most {MOST_PROBLEMS} are drawn for each seed."
+        )
+    drawn = held_out_problems(number, seed)
     return [Task(problem=one.text, answer=one.answer) for one in drawn]
 
 

@@ -233,7 +233,7 @@ Problems = Annotated[
         "--problems",
         metavar="N",
         min=1,
-        help="How many for each seed. Default: 500, or all of a file.",
+        help="How many for each seed. Default: 500 (at most 10,000 are drawn), or all of a file.",
     ),
 ]
 ProblemFile = Annotated[

@@ -39,20 +39,37 @@ from pydantic import (
     field_validator,
 )
 
-from hogwild_agents.config import LayoutName, WorkerConfig, in_words
+from hogwild_agents.config import (
+    Count,
+    LayoutName,
+    Name,
+    Natural,
+    Penalty,
+    Share,
+    TeamSize,
+    Temperature,
+    TopP,
+    WorkerConfig,
+    in_words,
+)
 from hogwild_agents.errors import ConfigError
 from hogwild_agents.nearest import nearest
 
-__all__ = ["AXES", "Axes", "BundledTask", "FileTask", "Grid", "Plan", "RunSettings"]
+__all__ = [
+    "AXES",
+    "MOST_PROBLEMS",
+    "Axes",
+    "BundledTask",
+    "FileTask",
+    "Grid",
+    "Plan",
+    "RunSettings",
+]
 
-Name = Annotated[str, Field(min_length=1)]
-Count = Annotated[int, Field(ge=1)]
-Natural = Annotated[int, Field(ge=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
-TopP = Annotated[float, Field(gt=0, le=1)]
-Temperature = Annotated[float, Field(ge=0)]
-Team = Count | Name
+MOST_PROBLEMS = 10_000
+"""So many are drawn in some ten seconds, and their means are known to a percent."""
+
+Team = TeamSize | Name
 Pair = tuple[Name, Name]
 AtLeastOne = Field(min_length=1)
 
@@ -65,14 +82,14 @@ class BundledTask(_Section):
     """Held-out problems of the bundled model's little language.
 
     Attributes:
-        problems: how many.
+        problems: how many, at most :data:`MOST_PROBLEMS`.
         seed: which ones are drawn.
         tasks, terms: from how many to how many tasks a problem has, and terms a task.
         duplicates: how duplicated work is measured.
     """
 
     kind: Literal["bundled"]
-    problems: Count = 50
+    problems: Annotated[int, Field(ge=1, le=MOST_PROBLEMS)] = 50
     seed: Natural = 0
     tasks: tuple[Count, Count] = (8, 12)
     terms: tuple[Count, Count] = (3, 6)
@@ -131,7 +148,7 @@ class Axes(_Section):
     top_k: Natural | None = None
     top_p: TopP | None = None
     min_p: Share | None = None
-    repetition_penalty: Positive | None = None
+    repetition_penalty: Penalty | None = None
 
 
 AXES = tuple(Axes.model_fields)
@@ -168,7 +185,7 @@ class Grid(_Section):
     top_k: Annotated[tuple[Natural, ...], AtLeastOne] | None = None
     top_p: Annotated[tuple[TopP, ...], AtLeastOne] | None = None
     min_p: Annotated[tuple[Share, ...], AtLeastOne] | None = None
-    repetition_penalty: Annotated[tuple[Positive, ...], AtLeastOne] | None = None
+    repetition_penalty: Annotated[tuple[Penalty, ...], AtLeastOne] | None = None
 
 
 class Plan(_Section):

@@ -114,6 +114,12 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["eval", "--workers", "1,1"], "--workers cannot be '1,1': write different numbers from"),
         (["eval", "--workers", "two"], "--workers cannot be 'two': write different numbers from"),
         (["eval", "--seeds", "-1"], "--seeds cannot be '-1': write different numbers from 0 on"),
+        (["eval", "--seeds", ""], "--seeds cannot be '': write different numbers from 0 on, such"),
+        (["eval", "--workers", "1,5000"], "--workers cannot be 5000: it should be at most 1000."),
+        (
+            ["eval", "--problems", "9" * 12],
+            f"--problems cannot be {'9' * 12}: at most 10000 are drawn for each seed.",
+        ),
         (["eval", "--layout", "mesh"], "--layout cannot be 'mesh': it should be 'combined'"),
         (["eval", "--model", "./no-such-folder"], "There is no model folder './no-such-folder'"),
         (["eval", "--model", "Qwen/Qwen3-8B"], "There are no problems for 'Qwen/Qwen3-8B'"),

@@ -90,6 +90,10 @@ def test_grids_and_runs_have_the_same_axes() -> None:
             "task.problems cannot be 0 in the experiment {path}: it should be at least 1.",
         ),
         (
+            TASK + "problems = 1000000000",
+            "task.problems cannot be 1000000000 in the experiment {path}: it should be at most 10",
+        ),
+        (
             TASK + "tasks = [3, 2]",
             "task.tasks cannot be [3, 2] in the experiment {path}: write [from, to], at most 12.",
         ),
@@ -116,6 +120,14 @@ def test_grids_and_runs_have_the_same_axes() -> None:
         (TASK + "[grid]\nlayout = []", "grid.layout cannot be [] in the experiment {path}: "),
         (TASK + "[grid]\nworkers = 3", "grid.workers cannot be 3 in the experiment {path}: "),
         (TASK + "[grid]\nworkers = [0]", "grid.workers cannot be 0 in the experiment {path}: it"),
+        (
+            TASK + "[grid]\nworkers = [100000000]",
+            "grid.workers cannot be 100000000 in the experiment {path}: it should be at most 1000.",
+        ),
+        (
+            TASK + "[run]\ntemperature = inf",
+            "run.temperature cannot be inf in the experiment {path}: it should be a finite number.",
+        ),
         (
             TASK + "[[grid]]\nworker = [0]",
             "'worker' is no option of grid in the experiment {path}: did you mean 'workers'?",
