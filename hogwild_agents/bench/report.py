@@ -11,6 +11,7 @@ from hogwild_agents.bench.prefill import Prefill
 from hogwild_agents.bench.runtime import Runtime
 from hogwild_agents.bench.shares import Shares
 from hogwild_agents.bench.timing import NOISY, Timing
+from hogwild_agents.counts import counted
 
 ENGINE, SINGLE, PLAIN, BATCH = "engine", "single", "plain", "batch"
 CONCATENATING, PRODUCTS, OWN = "concatenating", "products", "own_products"
@@ -141,21 +142,16 @@ class Report:
 def _noise(cell: Cell) -> str:
     single = cell.times[SINGLE]
     return (
-        f"Too noisy with {count(cell.workers)} at context {short(cell.context)}: a single "
-        f"sequence took {single.low:.3g} to {single.high:.3g} ms (the middle half of the rounds), "
-        f"a spread of {single.spread:.1%} of the median, where {NOISY:.0%} is the most: close what "
-        "else runs and measure again."
+        f"Too noisy with {counted(cell.workers, 'worker')} at context {short(cell.context)}: a "
+        f"single sequence took {single.low:.3g} to {single.high:.3g} ms (the middle half of the "
+        f"rounds), a spread of {single.spread:.1%} of the median, where {NOISY:.0%} is the most: "
+        "close what else runs and measure again."
     )
 
 
 def short(tokens: int) -> str:
     """Return a number of tokens as people write it: 4096 as 4k."""
     return f"{tokens // 1024}k" if tokens % 1024 == 0 else str(tokens)
-
-
-def count(workers: int) -> str:
-    """Return a number of workers in words."""
-    return "1 worker" if workers == 1 else f"{workers} workers"
 
 
 def as_json(report: Report) -> str:

@@ -28,7 +28,6 @@ from hogwild_agents.bench.report import (
     Cell,
     Memory,
     Report,
-    count,
     short,
 )
 from hogwild_agents.bench.runtime import Runtime, measure_runtime
@@ -36,6 +35,7 @@ from hogwild_agents.bench.settings import Settings, find_device
 from hogwild_agents.bench.shares import measure_shares
 from hogwild_agents.bench.timing import Runner, take_turns
 from hogwild_agents.bench.ways import Transformers, reason
+from hogwild_agents.counts import counted
 from hogwild_agents.engine import Engine
 from hogwild_agents.engine.memory import available
 from hogwild_agents.engine.reach import FULL
@@ -175,13 +175,14 @@ class _Bench:
         if chosen.fastest != PLAIN_WAY:
             plain = self._transformers.sequences(PLAIN_WAY, [one])
         for workers in self._settings.workers:
-            self._say(f"Context {short(context)}, {count(workers)} ...")
+            team = counted(workers, "worker")
+            self._say(f"Context {short(context)}, {team} ...")
             singles = {SINGLE: single, PLAIN: plain}
             try:
                 cell = self._measure_cell(context, workers, singles, chosen.uncompiled)
             except (torch.OutOfMemoryError, MemoryError):
                 self._notes.append(
-                    f"Context {short(context)} with {count(workers)} does not fit into memory."
+                    f"Context {short(context)} with {team} does not fit into memory."
                 )
             else:
                 self._cells.append(cell)
@@ -304,7 +305,7 @@ class _Bench:
 
     def _measure_prefill(self) -> None:
         context, workers = min(self._settings.contexts), min(TEAM, max(self._settings.workers))
-        self._say(f"A prompt for {count(workers)} to wait for ...")
+        self._say(f"A prompt for {counted(workers, 'worker')} to wait for ...")
         own = self._settings.own_tokens(context, workers)
         contents = fill_cache(self._engine, workers, context - workers * own, own)
         rounds = min(PREFILL_ROUNDS, self._settings.rounds)

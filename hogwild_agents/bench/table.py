@@ -18,10 +18,10 @@ from hogwild_agents.bench.report import (
     SINGLE,
     Cell,
     Report,
-    count,
     short,
 )
 from hogwild_agents.bench.timing import NOISY
+from hogwild_agents.counts import counted
 
 Table = tuple[str, Sequence[str], Sequence[Sequence[str]]]
 """Title, heads, rows."""
@@ -48,7 +48,7 @@ def remarks(report: Report) -> list[str]:
         found.append(_prefill(report.prefill))
     found += report.notes
     for cell in report.cells:
-        place = f"{count(cell.workers)} at context {short(cell.context)}"
+        place = f"{counted(cell.workers, 'worker')} at context {short(cell.context)}"
         found += [f"{place}: {note}" for note in cell.notes]
     return found
 
@@ -226,8 +226,8 @@ def _shares(report: Report) -> Table:
 
 def _prefill(one: Prefill) -> str:
     return (
-        f"A prompt's chunk of {one.chunk} tokens takes {one.alone.median:.4g} ms alone; a tick in "
-        f"which {count(one.workers)} write and it is read {one.together.median:.4g} ms, "
+        f"A prompt's chunk of {one.chunk} tokens takes {one.alone.median:.4g} ms alone; in one "
+        f"tick with {counted(one.workers, 'worker')} it takes {one.together.median:.4g} ms, "
         f"{one.over:.2f} times as long as both one after the other."
     )
 

@@ -19,6 +19,7 @@ from hogwild_agents.cli.columns import print_table
 from hogwild_agents.cli.stop import Stop
 from hogwild_agents.cli.tally import Tally
 from hogwild_agents.config import RunConfig
+from hogwild_agents.counts import counted, inflected
 from hogwild_agents.errors import ConfigError, HogwildError, ProblemError, RunError
 from hogwild_agents.experiment.plan import MOST_PROBLEMS
 from hogwild_agents.experiment.statistics import Estimate, average, ratio, share
@@ -223,8 +224,8 @@ async def _solve(
         result = await team.solve(task.problem)
     except RunError as error:
         raise RunError(
-            f"A run of {arm.workers} workers with seed {seed} has failed on {_short(task.problem)} "
-            f"({error})",
+            f"A run of {counted(arm.workers, 'worker')} with seed {seed} has failed on "
+            f"{_short(task.problem)} ({error})",
             result=error.result,
         ) from error
     return Outcome(
@@ -299,9 +300,10 @@ def _table(scores: Iterable[Score]) -> Table:
 
 
 def _caption(config: RunConfig, plan: Plan, runs: int, seconds: float) -> str:
+    seeds = f"{inflected('seed', len(plan.seeds))} {', '.join(map(str, plan.seeds))}"
     return (
-        f"\n{runs:,} runs of {config.model} in {seconds:,.0f} s, at most {config.budget:,} ticks "
-        f"each; seeds {', '.join(map(str, plan.seeds))}.\nIn brackets 95 % intervals over the "
+        f"\n{counted(runs, 'run')} of {config.model} in {seconds:,.0f} s, at most "
+        f"{counted(config.budget, 'tick')} each; {seeds}.\nIn brackets 95 % intervals over the "
         "problems: Wilson's for the accuracy, Student's for the rest, for the ratio paired."
     )
 

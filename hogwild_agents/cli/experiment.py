@@ -22,6 +22,7 @@ from hogwild_agents.cli.columns import print_table
 from hogwild_agents.cli.stop import Stop
 from hogwild_agents.cli.tally import Tally
 from hogwild_agents.config import RunConfig
+from hogwild_agents.counts import counted
 from hogwild_agents.errors import ConfigError, HogwildError, RunError
 from hogwild_agents.experiment.cells import Cell, baselines, cells_of
 from hogwild_agents.experiment.duplicates import Measure, measure_of
@@ -119,7 +120,7 @@ def experiment(
                 code = anyio.run(_run, plan, left, len(jobs), judge, model, store)
         done = [store.outcomes[job.key] for job in jobs if job.key in store.outcomes]
     if not done:
-        print(f"hogwild: nothing is done of {len(jobs):,} runs yet.", file=sys.stderr)
+        print(f"hogwild: nothing is done of {counted(len(jobs), 'run')} yet.", file=sys.stderr)
     else:
         report = make_report(file.stem, plan, cells, done, planned=len(jobs))
         _tell(report, folder, form)

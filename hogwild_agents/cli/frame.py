@@ -26,6 +26,7 @@ from hogwild_agents.cli.lines import (
 )
 from hogwild_agents.cli.record import Record, StepRecord, WorkerRecord, printable, speed
 from hogwild_agents.cli.wrap import GrowingText
+from hogwild_agents.counts import counted
 from hogwild_agents.events import Source
 
 __all__ = ["Frame", "Title", "clock", "grid"]
@@ -123,7 +124,7 @@ class Frame:
         budget = f" of {self._title.budget:,}" if self._title.budget else ""
         facts = [
             f"tick {record.tick:,}{budget}",
-            f"{record.tokens:,} tokens",
+            counted(record.tokens, "token"),
             speed(record, self._title.pace),
             clock(record.seconds),
         ]

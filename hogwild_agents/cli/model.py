@@ -11,6 +11,7 @@ from hogwild_agents.cli.facts import ModelFacts, of_config, of_model
 from hogwild_agents.cli.interrupts import ends_at_once
 from hogwild_agents.cli.progress import Progress
 from hogwild_agents.config import RunConfig
+from hogwild_agents.counts import counted
 from hogwild_agents.errors import ConfigError, ModelError
 
 FAILED = 2
@@ -61,7 +62,7 @@ def _facts(config: RunConfig, *, from_config: bool) -> ModelFacts:
 def _rows(facts: ModelFacts) -> dict[str, str]:
     rows = {
         "Model": facts.name,
-        "Architecture": f"{facts.architecture}, {facts.layers} layers",
+        "Architecture": _architecture(facts),
         "Parameters": _parameters(facts),
         "Loaded as" if facts.device else "Dtype": _place(facts),
         "Weights": _weights(facts),
@@ -79,6 +80,12 @@ def _rows(facts: ModelFacts) -> dict[str, str]:
     return rows | {"Runs": _verdict(facts)}
 
 
+def _architecture(facts: ModelFacts) -> str:
+    if facts.layers is None:
+        return facts.architecture
+    return f"{facts.architecture}, {counted(facts.layers, 'layer')}"
+
+
 def _parameters(facts: ModelFacts) -> str:
     count = "not known" if facts.parameters is None else f"{facts.parameters:,}"
     return count + ("" if facts.quantization is None else f", quantized ({facts.quantization})")
@@ -87,7 +94,7 @@ def _parameters(facts: ModelFacts) -> str:
 def _place(facts: ModelFacts) -> str:
     rounded = f", rounded to int8 ({size(facts.int8_bytes)} more)" if facts.int8_bytes else ""
     own = f"; by kernels of its own: {', '.join(facts.kernels)}" if facts.kernels else ""
-    built = f"; {facts.compiled_layers} layers compiled" if facts.compiled_layers else ""
+    built = f"; {counted(facts.compiled_layers, 'layer')} compiled" if facts.compiled_layers else ""
     return facts.dtype + (f" on {facts.device}" if facts.device else "") + rounded + own + built
 
 
@@ -107,8 +114,9 @@ def _exactness(facts: ModelFacts) -> str:
     bound = f"{facts.error:.1e} of their spread (refused above {facts.error_bound:.0e})"
     if not facts.from_config:
         return f"one worker's logits differ from the plain forward's by {bound}"
+    tried = counted(facts.tried_layers or 0, "layer")
     return (
-        f"of a small copy with random weights ({facts.tried_layers} layers), one worker's logits "
+        f"of a small copy with random weights ({tried}), one worker's logits "
         f"differ from the plain forward's by {bound}"
     )
 
@@ -148,7 +156,7 @@ def _banned(facts: ModelFacts) -> str:
     if facts.banned_while_reasoning is None:
         return "not known: there is no tokenizer"
     examples = ", ".join(map(repr, facts.banned_examples))
-    words = f"{facts.banned_while_reasoning:,} tokens"
+    words = counted(facts.banned_while_reasoning, "token")
     return f"{words}, such as {examples}" if examples else words
 
 

@@ -23,6 +23,7 @@ from hogwild_agents.cli.interrupts import INTERRUPTED, TERMINATED, second_ends
 from hogwild_agents.cli.progress import Progress
 from hogwild_agents.cli.view import SilentView, View, why_ended
 from hogwild_agents.config import RunConfig
+from hogwild_agents.counts import counted
 from hogwild_agents.errors import ConfigError, HogwildError, ProblemError
 
 if TYPE_CHECKING:
@@ -223,7 +224,9 @@ async def _refresh(run: Run, view: View) -> None:
     while True:
         if not view.record.started:
             read = run.coordinator.statistics().tokens if run.coordinator else 0
-            view.wait(f"Reading the prompt · {read:,} tokens" if read else "Reading the prompt")
+            view.wait(
+                f"Reading the prompt · {counted(read, 'token')}" if read else "Reading the prompt"
+            )
         view.refresh()
         if view.broken:
             run.stop(NOBODY_READS)

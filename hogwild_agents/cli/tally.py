@@ -9,6 +9,8 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from hogwild_agents.counts import counted
+
 __all__ = ["Tally"]
 
 PARTS = 10
@@ -41,7 +43,7 @@ class Tally:
     def __enter__(self) -> Self:
         if self._lines:
             before = f", {self._done:,} of them done before" if self._done else ""
-            _say(f"{self._total:,} runs{before} ...")
+            _say(f"{counted(self._total, 'run')}{before} ...")
         self._bar.start()
         return self
 
@@ -63,7 +65,7 @@ class Tally:
         self._done += 1
         self._bar.update(self._task, advance=1, description=what)
         if self._lines and self._done * PARTS // self._total > before:
-            _say(f"{self._done:,} of {self._total:,} runs are done.")
+            _say(f"{self._done:,} of {counted(self._total, 'run')} done.")
 
 
 def _say(line: str) -> None:

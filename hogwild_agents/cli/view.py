@@ -13,6 +13,7 @@ from rich.text import Text
 from hogwild_agents.cli.lines import FAINT
 from hogwild_agents.cli.progress import Progress
 from hogwild_agents.cli.record import Record, printable, speed
+from hogwild_agents.counts import counted
 from hogwild_agents.events import Event
 
 __all__ = ["SilentView", "View", "closing", "numbers", "verdict", "why_ended"]
@@ -90,7 +91,9 @@ class SilentView:
         """See :class:`View`."""
         record = self.record
         if record.started:
-            self._progress.show(f"Thinking · tick {record.tick:,} · {record.tokens:,} tokens")
+            self._progress.show(
+                f"Thinking · tick {record.tick:,} · {counted(record.tokens, 'token')}"
+            )
 
     def close(self) -> None:
         """See :class:`View`."""
@@ -152,4 +155,5 @@ def shares(record: Record) -> str:
 def numbers(record: Record, pace: float | None = None) -> str:
     """Return what a run took."""
     seconds = f"{record.seconds:.1f} s" if record.seconds < 100 else f"{record.seconds:,.0f} s"
-    return f"{record.tick:,} ticks · {record.tokens:,} tokens · {seconds} · {speed(record, pace)}"
+    taken = f"{counted(record.tick, 'tick')} · {counted(record.tokens, 'token')}"
+    return f"{taken} · {seconds} · {speed(record, pace)}"

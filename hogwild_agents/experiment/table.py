@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from rich.table import Table
 from rich.text import Text
 
+from hogwild_agents.counts import counted, inflected
 from hogwild_agents.experiment.plan import AXES
 from hogwild_agents.experiment.report import MEASURES, Comparison, Line, Measure, Report
 from hogwild_agents.experiment.statistics import Estimate
@@ -92,14 +93,14 @@ def as_json(report: Report) -> str:
 
 def caption(report: Report) -> str:
     """Return what the numbers are, and what to take care of."""
-    done = f"{report.runs:,}"
+    done = counted(report.planned, "run")
     if report.runs < report.planned:
-        done += f" of {report.planned:,}"
+        done = f"{report.runs:,} of {done}"
     problems = max((line.problems for line in report.lines), default=0)
     seeds = ", ".join(map(str, report.seeds))
     sentences = [
-        f"{done} runs of {report.model} on {problems:,} problem{'' if problems == 1 else 's'}; "
-        f"seeds {seeds}.",
+        f"{done} of {report.model} on {counted(problems, 'problem')}; "
+        f"{inflected('seed', len(report.seeds))} {seeds}.",
         _METHOD,
     ]
     if report.baseline:

@@ -51,6 +51,6 @@ def test_a_tick_with_a_chunk_is_told_over_both_one_after_the_other() -> None:
     )
     assert prefill.over == pytest.approx(1.0)
     made = report(cell(), prefill=prefill)
-    assert "4 workers write and it is read 100 ms, 1.00 times as long" in as_plain(made)
+    assert "in one tick with 4 workers it takes 100 ms, 1.00 times as long" in as_plain(made)
     assert json.loads(as_json(made))["prefill"]["together_over_both"] == pytest.approx(1.0)
     assert json.loads(as_json(report(cell())))["prefill"] is None

@@ -162,7 +162,7 @@ def test_a_signal_to_end_has_its_own_exit_code() -> None:
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stderr is not None
-        while "runs are done" not in process.stderr.readline():
+        while "runs done" not in process.stderr.readline():
             assert process.poll() is None
         process.send_signal(signal.SIGTERM)
         out, _ = process.communicate(timeout=60)

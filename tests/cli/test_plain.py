@@ -64,6 +64,12 @@ def test_end_without_an_answer(reason: str, limit: str | None, verdict: str) -> 
     assert lines[-2].startswith(verdict)
 
 
+def test_one_tick_is_one_tick() -> None:
+    result = result_of(ticks=1, tokens=1, seconds=0.1)
+    lines = shown([*script(), RunEnded(result=result)])
+    assert "(Boxed by Alice · 1 tick · 1 token · " in lines
+
+
 def test_conclusion_names_its_reason() -> None:
     result = result_of(reason="finisher", author="Carol")
     lines = shown([*script(), LimitReached(limit="ticks", tick=9), RunEnded(result=result)])

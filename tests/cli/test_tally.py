@@ -24,7 +24,7 @@ workers = 1
 [grid]
 layout = ["combined"]
 """
-TENTHS = ["20 runs ...", *(f"{done} of 20 runs are done." for done in range(2, 21, 2))]
+TENTHS = ["20 runs ...", *(f"{done} of 20 runs done." for done in range(2, 21, 2))]
 
 
 @pytest.mark.parametrize(
@@ -52,9 +52,18 @@ def test_few_runs_are_few_lines_and_those_of_before_count(
         tally.advance()
     assert capsys.readouterr().err.splitlines() == [
         "3 runs, 1 of them done before ...",
-        "2 of 3 runs are done.",
-        "3 of 3 runs are done.",
+        "2 of 3 runs done.",
+        "3 of 3 runs done.",
     ]
+
+
+def test_one_run_is_one_run(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("eval --problems 1 --workers 1 --no-isolated --budget 1".split()) == 0
+    told = capsys.readouterr()
+    said = [line for line in told.err.splitlines() if "Loading" not in line]
+    assert said == ["1 run ...", "1 of 1 run done."]
+    assert "\n1 run of bundled in " in told.out
+    assert "at most 1 tick each; seed 0." in " ".join(told.out.split())
 
 
 @pytest.mark.sweep

@@ -81,7 +81,7 @@ def test_from_end_to_end(
     assert call(["experiment", str(plan)]) == 0
     table = capsys.readouterr().out
     assert "isolated" in table
-    assert "4 runs of bundled on 2 problems; seeds 0." in " ".join(table.split())
+    assert "4 runs of bundled on 2 problems; seed 0." in " ".join(table.split())
     assert call(["experiment", str(plan), "--format", "markdown"]) == 0
     assert capsys.readouterr().out == (folder / "table.md").read_text()
 

@@ -63,7 +63,7 @@ def test_markdown_rows_have_as_many_cells_as_their_head(report: Report) -> None:
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert {len(re.split(r"(?<!\\)\|", row)) for row in rows} == {7, 5}
     assert "| a\\|b | 75.0 [" in text
-    assert "8 of 10 runs of bundled on 4 problems; seeds 0." in text
+    assert "8 of 10 runs of bundled on 4 problems; seed 0." in text
     assert "-11.0 [-" in text
 
 
