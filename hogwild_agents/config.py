@@ -11,52 +11,43 @@ A file holds the same names as the command's options, without dashes::
 
 from __future__ import annotations
 
-import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
+from hogwild_agents.complaints import Unfit, allowed, sentence, to_the_point
 from hogwild_agents.errors import ConfigError
 from hogwild_agents.nearest import nearest
 from hogwild_agents.rope_scaling import parse_rope_scaling
-from hogwild_agents.worker_names import worker_names
+from hogwild_agents.worker_names import is_name, worker_names
 
 __all__ = ["LayoutName", "RunConfig", "WorkerConfig"]
 
 LayoutName = Literal["combined", "contiguous", "interleaved", "isolated"]
 
-_WORDS = {
-    "Input should": "it should",
-    "greater than or equal to": "at least",
-    "less than or equal to": "at most",
-    ", unable to parse string as an integer": "",
-    ", unable to parse string as a number": "",
-    ", unable to interpret input": "",
-    "a valid integer": "a whole number",
-    "a valid number": "a number",
-    "a valid boolean": "true or false",
-    "a valid tuple": "a list",
-    "a valid dictionary": "a table",
-    "a valid string": "a text",
-}
-"""What pydantic says of values, and what we say."""
-
 Name = Annotated[str, Field(min_length=1)]
-Count = Annotated[int, Field(ge=1)]
-Natural = Annotated[int, Field(ge=0)]
-Threads = Annotated[int, Field(ge=1, le=1024)]
-TeamSize = Annotated[int, Field(ge=1, le=1000)]
-Temperature = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-TopP = Annotated[float, Field(gt=0, le=1)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Penalty = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1, strict=True)]  # strict: true is no 1, nor is "1"
+Natural = Annotated[int, Field(ge=0, strict=True)]
+Threads = Annotated[int, Field(ge=1, le=1024, strict=True)]
+TeamSize = Annotated[int, Field(ge=1, le=1000, strict=True)]
+Temperature = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
+TopP = Annotated[float, Field(gt=0, le=1, strict=True)]
+Share = Annotated[float, Field(ge=0, le=1, strict=True)]
+Penalty = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
 
 
 class WorkerConfig(BaseModel):
-    """One worker.
+    """One worker; a name alone stands for one without a role.
 
     Attributes:
         name: how the others call it.
@@ -67,6 +58,22 @@ class WorkerConfig(BaseModel):
 
     name: Name
     role: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, value: object) -> object:
+        if isinstance(value, str):
+            return {"name": value}
+        if not isinstance(value, Mapping | cls):
+            raise Unfit("it should be a name or a table")
+        return value
+
+    @field_validator("name")
+    @classmethod
+    def _one_line(cls, value: str) -> str:
+        if not is_name(value):
+            raise Unfit("it should be one line of text")
+        return value
 
 
 class RunConfig(BaseModel):
@@ -144,8 +151,6 @@ class RunConfig(BaseModel):
     def _workers(cls, value: object) -> object:
         if isinstance(value, str):
             raise ValueError(f"workers is the string {value!r}: give a number, or a list of names.")
-        if isinstance(value, Sequence):
-            return tuple({"name": item} if isinstance(item, str) else item for item in value)
         return value
 
     @field_validator("workers")
@@ -215,39 +220,22 @@ class RunConfig(BaseModel):
 
 def _sentence(config: type[BaseModel], error: ValidationError, source: str | None) -> str:
     """Say one of pydantic's complaints in one sentence."""
-    # Of a union pydantic complains about every branch: the deepest complaint is to the point. It
-    # names the branch too; only names and indices mean something to the user.
-    first = max(error.errors(include_url=False), key=lambda one: len(one["loc"]))
+    # It names the branch of a union too; only names and indices mean something to the user.
+    first = to_the_point(error)
     known = {*config.model_fields, *WorkerConfig.model_fields}
     path = [part for part in first["loc"] if isinstance(part, int) or part in known]
     if first["type"] == "extra_forbidden":
         advice = nearest(str(first["loc"][-1]), known) or f"use {', '.join(config.model_fields)}."
         return f"{first['loc'][-1]!r} is no option{_place(source)}: {advice}"
-    if first["type"] == "value_error":  # raised above, as a sentence
-        return f"{first['ctx']['error']}"
+    said = sentence(first)  # raised above
+    if said is not None:
+        return said
     name = ".".join(str(part) for part in path)
     if first["type"] == "missing":
         return f"{name} is missing{_place(source)}: add it."
     if source is None:
         name = "--" + name.partition(".")[0].replace("_", "-")
-    return f"{name} cannot be {first['input']!r}{_place(source)}: {in_words(first)}."
-
-
-def in_words(complaint: Mapping[str, Any]) -> str:
-    """Return what pydantic says of a value, to stand behind a colon."""
-    words = plain(str(complaint["msg"]))
-    if complaint["type"] == "literal_error":
-        names = re.findall(r"'([^']+)'", complaint["ctx"]["expected"])
-        near = nearest(str(complaint["input"]), names)
-        words = f"{near} {words[:1].upper()}{words[1:]}" if near else words
-    return words
-
-
-def plain(message: str) -> str:
-    """Return pydantic's words for a value in ours."""
-    for theirs, ours in _WORDS.items():
-        message = message.replace(theirs, ours)
-    return message
+    return f"{name} cannot be {first['input']!r}{_place(source)}: {allowed(error)}."
 
 
 def _place(source: str | None) -> str:

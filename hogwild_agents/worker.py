@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 from hogwild_agents.engine import Sampled, SamplingParams
 from hogwild_agents.errors import ClosedError, ConfigError, UsageError
 from hogwild_agents.tools import Tool, make_tools
+from hogwild_agents.worker_names import is_name
 
 if TYPE_CHECKING:
     from hogwild_agents.desk import Desk
@@ -89,7 +90,7 @@ class Worker:
         seen_by: Iterable[str] | None = None,
         tools: Iterable[Tool | Callable[..., Any]] = (),
     ) -> None:
-        if not _is_line(name):
+        if not is_name(name):
             raise ConfigError(f"A worker's name is {name!r}, but must be one line of text.")
         if problem is not None and not problem.strip():
             raise ConfigError(f"The problem of {name!r} is empty: give it a text, or None.")
@@ -276,13 +277,9 @@ def _names(given: Iterable[str] | None, option: str, name: str) -> frozenset[str
         raise ConfigError(f"{option} of {name!r} is {given!r}: give a list of names.")
     names = tuple(given)
     for one in names:
-        if not _is_line(one):
+        if not is_name(one):
             raise ConfigError(
                 f"{option} of {name!r} has {one!r} in it, which can be nobody's name: give names, "
                 "such as 'Bob'."
             )
     return frozenset(names)
-
-
-def _is_line(name: object) -> bool:
-    return isinstance(name, str) and bool(name.strip()) and name.splitlines() == [name]

@@ -7,6 +7,11 @@ from hogwild_agents.errors import ConfigError
 NAMES = ("Alice", "Bob", "Carol", "Dave", "Erin", "Frank", "Grace", "Heidi")
 
 
+def is_name(name: object) -> bool:
+    """Whether something can be a worker's name: one line of text that is not blank."""
+    return isinstance(name, str) and bool(name.strip()) and name.splitlines() == [name]
+
+
 def worker_names(number: int) -> tuple[str, ...]:
     """Return the default names of so many workers; beyond the eighth they are numbered.
 

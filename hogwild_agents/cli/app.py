@@ -143,8 +143,14 @@ def _usage_error(error: Any, message: str) -> str:
     where = f"`{path} --help`."
     if message.endswith("?"):
         return f"{message} See {where}"
-    from hogwild_agents.config import plain
+    from pydantic import ValidationError
 
+    from hogwild_agents.complaints import allowed, plain, to_the_point
+
+    found, option = error.__cause__, getattr(error, "param", None)
+    if isinstance(found, ValidationError) and option is not None:
+        name, value = max(option.opts, key=len), to_the_point(found)["input"]
+        return f"{name} cannot be {value!r}: {allowed(found)}; see {where}"
     return f"{plain(message).rstrip('.')}: see {where}"
 
 

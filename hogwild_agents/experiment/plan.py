@@ -39,6 +39,7 @@ from pydantic import (
     field_validator,
 )
 
+from hogwild_agents.complaints import allowed, sentence, to_the_point
 from hogwild_agents.config import (
     Count,
     LayoutName,
@@ -50,7 +51,6 @@ from hogwild_agents.config import (
     Temperature,
     TopP,
     WorkerConfig,
-    in_words,
 )
 from hogwild_agents.errors import ConfigError
 from hogwild_agents.nearest import nearest
@@ -217,13 +217,6 @@ class Plan(_Section):
     def _grids(cls, value: object) -> object:
         return (value,) if isinstance(value, Mapping) else value
 
-    @field_validator("teams", mode="before")
-    @classmethod
-    def _workers(cls, value: object) -> object:
-        if not isinstance(value, Mapping):
-            return value
-        return {name: _named(team) for name, team in value.items()}
-
     @field_validator("seeds")
     @classmethod
     def _distinct(cls, value: tuple[int, ...]) -> tuple[int, ...]:
@@ -301,12 +294,6 @@ class Plan(_Section):
 RESERVED = ("all", "none", "ring", "paper")
 
 
-def _named(team: object) -> object:
-    if not isinstance(team, list):
-        return team
-    return [{"name": item} if isinstance(item, str) else item for item in team]
-
-
 # -- what is wrong, in one sentence
 
 SECTIONS: Mapping[str, type[BaseModel]] = {"run": RunSettings, "grid": Grid, "baseline": Axes}
@@ -316,20 +303,23 @@ NAMED = ("policies", "teams", "visibility")
 
 def _sentence(error: ValidationError, source: str) -> str:
     """Say one of pydantic's complaints in one sentence."""
-    # Of a union pydantic complains about every branch: the deepest complaint is to the point.
-    first = max(error.errors(include_url=False), key=lambda one: len(one["loc"]))
+    first = to_the_point(error)
     where, fields = _place(first["loc"])
     if first["type"] == "extra_forbidden":
         last = str(first["loc"][-1])
         advice = nearest(last, fields) or f"use {', '.join(fields)}."
         return f"{last!r} is no option of {where or 'an experiment'} in {source}: {advice}"
-    if first["type"] == "value_error":  # raised above, as a sentence
-        return f"{first['ctx']['error']}".replace("{source}", source)
+    said = sentence(first)  # raised above
+    if said is not None:
+        return said.replace("{source}", source)
     if first["type"] == "missing" and isinstance(first["loc"][-1], str):
         return f"{where} is missing in {source}: add it."
-    if first["type"].startswith("union_tag"):
+    if first["type"] == "union_tag_invalid":
+        kind = first["input"]["kind"]
+        return f"task.kind cannot be {kind!r} in {source}: it should be 'bundled' or 'file'."
+    if first["type"] == "union_tag_not_found":
         return f"{where} in {source} needs kind = 'bundled' or kind = 'file': write one of them."
-    message = "it is too short" if first["type"] in ("missing", "too_short") else in_words(first)
+    message = "it is too short" if first["type"] == "missing" else allowed(error)
     return f"{where} cannot be {first['input']!r} in {source}: {message}."
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from hogwild_agents.complaints import in_words, to_the_point
 from hogwild_agents.errors import ProblemError
 
 __all__ = ["Task", "read_tasks"]
@@ -60,7 +61,15 @@ def _parse(row: str, place: str) -> Task:
 
 def _fault(error: ValidationError) -> str:
     """Return what is wrong with a row, and with which of its fields."""
-    first = error.errors()[0]
+    first = to_the_point(error)
     place = ".".join(map(str, first["loc"]))
-    message = first["msg"]
-    return f"{place}: {message[0].lower()}{message[1:]}" if place else message
+    match first["type"]:
+        case "json_invalid":
+            return f"it is not JSON, {first['ctx']['error']}"
+        case "missing":
+            return f"{place} is missing"
+        case "extra_forbidden":
+            return f"{place!r} has no meaning here"
+    if not place:
+        return f"it is {first['input']!r}, no object"
+    return f"{place} cannot be {first['input']!r}, {in_words(first)}"

@@ -78,6 +78,27 @@ def test_layouts_are_those_of_the_package() -> None:
         ("workers = 'Al'", "workers is the string 'Al': give a number, or a list of names."),
         ("policies = 'x'", "policies cannot be 'x' in the config {path}: it should be a list."),
         ("kernels = 'x'", "kernels cannot be 'x' in the config {path}: it should be true or false"),
+        ("model = ''", "model cannot be '' in the config {path}: it should not be empty."),
+        ("save = 5", "save cannot be 5 in the config {path}: it should be a text."),
+        ("budget = 2.5", "budget cannot be 2.5 in the config {path}: it should be a whole number."),
+        ("budget = true", "budget cannot be True in the config {path}: it should be a whole numb"),
+        (
+            "rope_scaling = 5",
+            "rope_scaling cannot be 5 in the config {path}: it should be a text or a table.",
+        ),
+        (
+            "workers = 2.5",
+            "workers cannot be 2.5 in the config {path}: it should be a whole number or a list.",
+        ),
+        ("workers = 0", "workers cannot be 0 in the config {path}: it should be at least 1."),
+        (
+            "workers = [1]",
+            "workers.0 cannot be 1 in the config {path}: it should be a name or a table.",
+        ),
+        (
+            'workers = ["A\\nB"]',
+            "workers.0.name cannot be 'A\\nB' in the config {path}: it should be one line of text.",
+        ),
         ("workers = []", "The list of workers is empty: name at least one."),
         (
             "workers = ['Al', 'Al']",

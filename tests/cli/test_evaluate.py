@@ -181,7 +181,9 @@ def test_a_problem_may_hold_any_character_and_the_file_begin_with_a_mark(tmp_pat
     ("row", "fault"),
     [
         ('{"problem": " ", "answer": "2"}', "has an empty problem"),
-        ('{"problem": "1", "answer": "2", "id": 3}', r"is no problem \(id: extra inputs"),
+        ('{"problem": "1", "answer": "2", "id": 3}', r"is no problem \('id' has no meaning"),
+        ('{"problem": 1, "answer": "2"}', r"is no problem \(problem cannot be 1, it should be a t"),
+        ("[1]", r"is no problem \(it is \[1\], no object\): write"),
     ],
 )
 def test_a_bad_line_is_told_before_anything_is_run(row: str, fault: str, tmp_path: Path) -> None:

@@ -79,7 +79,11 @@ def test_grids_and_runs_have_the_same_axes() -> None:
     [
         ("", "task is missing in the experiment {path}: add it."),
         ("[task]", "task in the experiment {path} needs kind = 'bundled' or kind = 'file': "),
-        ("[task]\nkind = 'x'", "task in the experiment {path} needs kind = 'bundled' or "),
+        (
+            "[task]\nkind = 'x'",
+            "task.kind cannot be 'x' in the experiment {path}: it should be 'bundled' or 'file'.",
+        ),
+        ("task = 5", "task cannot be 5 in the experiment {path}: it should be a table."),
         ("[task]\nkind = 'file'", "task.file is missing in the experiment {path}: add it."),
         (
             "[task]\nkind = 'bundled'\nproblms = 3",
@@ -154,6 +158,19 @@ def test_grids_and_runs_have_the_same_axes() -> None:
             TASK + "[teams]\npair = [{name = 'Al', rol = 'x'}]",
             "'rol' is no option of teams.pair in the experiment {path}: did you mean 'role'?",
         ),
+        (
+            TASK + "[visibility]\nhalf = [['Al', 'Bo', 'Cy']]",
+            "visibility.half cannot be ['Al', 'Bo', 'Cy'] in the experiment {path}: it is too long",
+        ),
+        (
+            TASK + "[teams]\npair = [1]",
+            "teams.pair cannot be 1 in the experiment {path}: it should be a name or a table.",
+        ),
+        (
+            TASK + "[run]\nworkers = [1]",
+            "run.workers cannot be [1] in the experiment {path}: it should be a whole number or a ",
+        ),
+        ("run = 5\n" + TASK, "run cannot be 5 in the experiment {path}: it should be a table."),
         (TASK + "[teams]\nx = []", "teams.x cannot be [] in the experiment {path}: "),
         ("seeds = ", "The experiment {path} is no valid TOML: "),
     ],
