@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,7 +21,11 @@ def prompts(folder: Path | None) -> int:
     """
     from hogwild_agents import available_prompts
 
-    print_columns(available_prompts(folder).items(), style="bold")
+    found = available_prompts(folder)
+    if not found:
+        where = f"the folder {str(folder)!r}"
+        print(f"hogwild: there are no prompts in {where}: add NAME.md or NAME.txt.", file=sys.stderr)
+    print_columns(found.items(), style="bold")
     return 0
 
 

@@ -29,6 +29,18 @@ def test_prompts_of_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert told(["prompts", str(tmp_path)], capsys) == {"mine": "For [me] alone."}
 
 
+def test_a_folder_without_prompts_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "_part.md").write_text("for others to include")
+    assert call(["prompts", str(tmp_path)]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == (
+        f"hogwild: there are no prompts in the folder {str(tmp_path)!r}: add NAME.md or NAME.txt.\n"
+    )
+
+
 def test_every_policy_has_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     found = told(["policies"], capsys)
     assert list(found) == list(POLICIES)
