@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Real
 
 from hogwild_agents.errors import ConfigError
+from hogwild_agents.whole import is_whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +24,7 @@ class Limits:
         seconds: since thinking began.
 
     Raises:
-        ConfigError: a limit is not above 0.
+        ConfigError: a limit is no number above 0, or one of ticks or tokens no whole one.
     """
 
     ticks: int | None = None
@@ -30,7 +32,13 @@ class Limits:
     seconds: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("ticks", "tokens", "seconds"):
+        for name in ("ticks", "tokens"):
             value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ConfigError(f"The limit of {name} is {value}, but must be above 0.")
+            if value is not None and not (is_whole(value) and value > 0):
+                raise ConfigError(
+                    f"The limit of {name} is {value!r}, but must be a whole number above 0."
+                )
+        if self.seconds is not None and not (isinstance(self.seconds, Real) and self.seconds > 0):
+            raise ConfigError(
+                f"The limit of seconds is {self.seconds!r}, but must be a number above 0."
+            )

@@ -36,6 +36,7 @@ from hogwild_agents.result import RunResult, TypedResult
 from hogwild_agents.run import Listener, Run
 from hogwild_agents.stream import stream
 from hogwild_agents.tool_use import describe_tools
+from hogwild_agents.whole import is_whole
 from hogwild_agents.worker import Worker
 from hogwild_agents.worker_names import worker_names
 
@@ -125,16 +126,18 @@ class Team(Generic[R_co]):
         self.workers = _workers(workers)
         self.layout = _layout(layout)
         self.policies = _policies(policies)
-        self.prompt = prompt if isinstance(prompt, Prompt) else Prompt.load(os.fspath(prompt))
+        self.prompt = _prompt(prompt)
         self.limits = _instance("limits", limits, Limits)
         self.sampling = model.sampling
         if sampling is not None:
             from hogwild_agents.engine import SamplingParams
 
             self.sampling = _instance("sampling", sampling, SamplingParams)
-        self.seed = _instance("seed", seed, int)
+        self.seed = _seed(seed)
         self.headings = _instance("headings", headings or Headings(), Headings)
         self.coordinator = coordinator
+        if coordinator is not None:
+            _instance("coordinator", coordinator, CacheCoordinator)
         self._answer_type: AnswerType[Any] | None = _answer_type(answer_type)
         self._runs: WeakSet[Run] = WeakSet()
         if coordinator is not None and coordinator.engine is not model.engine:
@@ -331,6 +334,20 @@ def _instance(name: str, given: object, kind: type[T]) -> T:
     if not isinstance(given, kind):
         raise ConfigError(f"{name} is {given!r}, but must be of type {kind.__name__}.")
     return given
+
+
+def _seed(given: int) -> int:
+    if not is_whole(given) or given < 0:
+        raise ConfigError(f"seed is {given!r}, but must be a whole number from 0.")
+    return given
+
+
+def _prompt(given: object) -> Prompt:
+    if isinstance(given, Prompt):
+        return given
+    if isinstance(given, str | os.PathLike):
+        return Prompt.load(os.fspath(given))
+    raise ConfigError(f"prompt is {given!r}: give the name or the path of one, or a Prompt.")
 
 
 def _workers(given: int | Iterable[str | Worker]) -> tuple[Worker, ...]:

@@ -191,6 +191,9 @@ def make_tools(given: Iterable[Tool | Callable[..., Any]]) -> tuple[Tool, ...]:
     """
     if isinstance(given, Tool) or callable(given):
         raise ConfigError(f"tools is {given!r}: give a list, such as tools=[{given!r}].")
+    listed: object = given
+    if isinstance(listed, str) or not isinstance(listed, Iterable):
+        raise ConfigError(f"tools is {given!r}: give a list of functions or Tools.")
     tools = tuple(one if isinstance(one, Tool) else Tool(one) for one in given)
     names = [tool.name for tool in tools]
     for name in names:

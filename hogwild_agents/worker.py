@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 from hogwild_agents.engine import Sampled, SamplingParams
 from hogwild_agents.errors import ClosedError, ConfigError, UsageError
 from hogwild_agents.tools import Tool, make_tools
+from hogwild_agents.whole import is_whole
 from hogwild_agents.worker_names import is_name
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class Worker:
 
     Raises:
         ConfigError: the name is no text, empty, or has a line break; the problem is empty; sees or
-            seen_by is no list of names.
+            seen_by is no list of names; or something is not what it has to be.
     """
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -92,17 +93,17 @@ class Worker:
     ) -> None:
         if not is_name(name):
             raise ConfigError(f"A worker's name is {name!r}, but must be one line of text.")
-        if problem is not None and not problem.strip():
+        if problem is not None and not _text(problem, "problem", name).strip():
             raise ConfigError(f"The problem of {name!r} is empty: give it a text, or None.")
         self.name = name
-        self.role = role
-        self.public_role = public_role
+        self.role = _text(role, "role", name)
+        self.public_role = _text(public_role, "public_role", name)
         self.problem = problem
         self.sees = _names(sees, "sees", name)
         self.seen_by = _names(seen_by, "seen_by", name)
         self.tools = make_tools(tools)
-        self.sampling = sampling
-        self.seed = seed
+        self.sampling = _sampling(sampling, name)
+        self.seed = _seed(seed, name)
         self._desk: Desk | None = None
         self._ahead: Sampled | None = None
 
@@ -266,6 +267,26 @@ class Worker:
 
 def _can_be_asked(condition: object) -> bool:
     return callable(condition) and not iscoroutinefunction(condition)
+
+
+def _text(given: object, option: str, name: str) -> str:
+    if not isinstance(given, str):
+        raise ConfigError(f"{option} of {name!r} is {given!r}, but must be a text.")
+    return given
+
+
+def _sampling(given: object, name: str) -> SamplingParams | None:
+    if given is not None and not isinstance(given, SamplingParams):
+        raise ConfigError(f"sampling of {name!r} is {given!r}: give SamplingParams, or None.")
+    return given
+
+
+def _seed(given: int | None, name: str) -> int | None:
+    if given is not None and not (is_whole(given) and 0 <= given < 2**64):
+        raise ConfigError(
+            f"seed of {name!r} is {given!r}: give a whole number from 0 to 2**64 - 1, or None."
+        )
+    return given
 
 
 def _names(given: Iterable[str] | None, option: str, name: str) -> frozenset[str] | None:

@@ -24,7 +24,9 @@ def prompts(folder: Path | None) -> int:
     found = available_prompts(folder)
     if not found:
         where = f"the folder {str(folder)!r}"
-        print(f"hogwild: there are no prompts in {where}: add NAME.md or NAME.txt.", file=sys.stderr)
+        print(
+            f"hogwild: there are no prompts in {where}: add NAME.md or NAME.txt.", file=sys.stderr
+        )
     print_columns(found.items(), style="bold")
     return 0
 

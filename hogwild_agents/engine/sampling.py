@@ -9,9 +9,10 @@ processors that sort see only these.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from numbers import Integral, Real
 from typing import Any, TypeAlias, cast
 
 import torch
@@ -56,7 +57,7 @@ class SamplingParams:
             many most likely ones, of the model itself (before any of the above).
 
     Raises:
-        ConfigError: a value is out of its range.
+        ConfigError: a value is out of its range, or no number.
     """
 
     temperature: float = 1.0
@@ -69,18 +70,11 @@ class SamplingParams:
     logprobs: int | None = None
 
     def __post_init__(self) -> None:
-        finite = 0 <= self.temperature < math.inf
-        _require("temperature", self.temperature, finite, "at least 0, and finite")
-        _require("top_k", self.top_k, self.top_k >= 0, "at least 0 (0 keeps all tokens)")
-        _require("top_p", self.top_p, 0 < self.top_p <= 1, "in (0, 1]")
-        _require("min_p", self.min_p, 0 <= self.min_p <= 1, "in [0, 1]")
-        penalty = self.repetition_penalty
-        _require("repetition_penalty", penalty, penalty > 0, "above 0 (1 changes nothing)")
-        count = self.logprobs
+        for name, (holds, range_) in _RANGES.items():
+            _require(name, getattr(self, name), holds, range_)
         for token, value in self.bias.items():
-            _require("bias names a token that", token, token >= 0, "at least 0")
-            _require(f"bias of token {token}", value, value < math.inf, "a number, or -inf")
-        _require("logprobs", count, count is None or count >= 0, "at least 0, or None")
+            _require("bias names a token that", token, _is_count, "a whole number from 0")
+            _require(f"bias of token {token}", value, _is_bias, "a number, or -inf")
 
     @classmethod
     def from_model(cls, model: Any) -> SamplingParams:
@@ -487,6 +481,38 @@ def _check_vocabulary(params: SamplingParams, size: int) -> None:
         raise ConfigError(f"All {size} tokens are banned: leave at least one to choose.")
 
 
-def _require(name: str, value: object, holds: bool, range_: str) -> None:
-    if not holds:
+def _is_count(value: object) -> bool:
+    return not isinstance(value, bool) and isinstance(value, Integral) and int(value) >= 0
+
+
+def _is_bias(value: Any) -> bool:
+    return _number(value) < math.inf
+
+
+def _number(value: Any) -> float:
+    """Return a number of any library; what is none compares as NaN does."""
+    return float(value) if isinstance(value, Real) else math.nan
+
+
+_RANGES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "temperature": (lambda x: 0 <= _number(x) < math.inf, "at least 0, and finite"),
+    "top_k": (_is_count, "a whole number from 0 (0 keeps all tokens)"),
+    "top_p": (lambda x: 0 < _number(x) <= 1, "in (0, 1]"),
+    "min_p": (lambda x: 0 <= _number(x) <= 1, "in [0, 1]"),
+    "repetition_penalty": (
+        lambda x: 0 < _number(x) < math.inf,
+        "above 0, and finite (1 changes nothing)",
+    ),
+    "logprobs": (lambda x: x is None or _is_count(x), "a whole number from 0, or None"),
+    "banned": (
+        lambda x: isinstance(x, Set) and min(x, default=0) >= 0,
+        "a set of token ids",
+    ),
+    "bias": (lambda x: isinstance(x, Mapping), "numbers by token ids"),
+}
+"""Which values the parameters may have, and how that is said."""
+
+
+def _require(name: str, value: object, holds: Callable[[Any], bool], range_: str) -> None:
+    if not holds(value):
         raise ConfigError(f"{name} is {value!r}, but must be {range_}.")

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, strategies as st
@@ -176,6 +177,37 @@ def test_a_bias_does_not_mind_the_default_dtype() -> None:
     finally:
         torch.set_default_dtype(before)
     assert scores[0, 1] == 5
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"temperature": "hot"}, "temperature is 'hot', but must be at least 0, and finite."),
+        (
+            {"top_k": 1.5},
+            r"top_k is 1\.5, but must be a whole number from 0 \(0 keeps all tokens\)",
+        ),
+        ({"top_k": -1}, "top_k is -1, but must be a whole number from 0"),
+        ({"top_p": None}, r"top_p is None, but must be in \(0, 1\]"),
+        ({"min_p": float("nan")}, r"min_p is nan, but must be in \[0, 1\]"),
+        ({"repetition_penalty": float("inf")}, "repetition_penalty is inf, but must be above 0"),
+        ({"logprobs": 1.5}, r"logprobs is 1\.5, but must be a whole number from 0, or None"),
+        ({"banned": [1]}, r"banned is \[1\], but must be a set of token ids"),
+        ({"banned": {-1}}, r"banned is \{-1\}, but must be a set of token ids"),
+        ({"bias": [1]}, r"bias is \[1\], but must be numbers by token ids"),
+        ({"bias": {1.5: 2.0}}, r"bias names a token that is 1\.5, but must be a whole number"),
+        ({"bias": {1: "x"}}, "bias of token 1 is 'x', but must be a number, or -inf"),
+    ],
+)
+def test_what_is_no_such_number_is_refused_at_once(options: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{message}"):
+        SamplingParams(**options)
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    given: dict[str, Any] = {"temperature": np.float32(0.5), "top_k": np.int64(3)}
+    params = SamplingParams(**given)
+    assert (params.temperature, params.top_k) == (0.5, 3)
 
 
 @pytest.mark.parametrize("value", [float("inf"), float("nan")])

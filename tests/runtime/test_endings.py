@@ -102,6 +102,21 @@ async def test_a_limit_of_ticks_is_that_many_forwards() -> None:
         assert record.told(LimitReached) == [LimitReached(limit="ticks", tick=ticks)]
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"ticks": 1.5}, r"The limit of ticks is 1\.5, but must be a whole number above 0\."),
+        ({"ticks": 0}, r"The limit of ticks is 0, but must be a whole number above 0\."),
+        ({"tokens": True}, r"The limit of tokens is True, but must be a whole number above 0\."),
+        ({"seconds": "5"}, r"The limit of seconds is '5', but must be a number above 0\."),
+        ({"seconds": float("nan")}, r"The limit of seconds is nan, but must be a number above 0\."),
+    ],
+)
+def test_a_limit_that_is_no_such_number_is_refused_at_once(options: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{message}"):
+        Limits(**options)
+
+
 async def test_a_limit_of_tokens_counts_all_workers() -> None:
     workers = ["Alice", "Bob", "Carol"]
     record = await solve(make_team(workers=workers, limits=Limits(tokens=10)))

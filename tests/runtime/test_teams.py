@@ -99,7 +99,11 @@ def test_a_problem_that_is_no_text_is_refused() -> None:
         ({"workers": 2.5}, "workers is 2.5: give a number, or a list"),
         ({"limits": 50}, "limits is 50, but must be of type Limits"),
         ({"sampling": 0.5}, "sampling is 0.5, but must be of type SamplingParams"),
-        ({"seed": "x"}, "seed is 'x', but must be of type int"),
+        ({"seed": "x"}, "seed is 'x', but must be a whole number from 0"),
+        ({"seed": -1}, "seed is -1, but must be a whole number from 0"),
+        ({"seed": True}, "seed is True, but must be a whole number from 0"),
+        ({"prompt": 5}, "prompt is 5: give the name or the path of one, or a Prompt"),
+        ({"coordinator": 3}, "coordinator is 3, but must be of type CacheCoordinator"),
         ({"headings": "x"}, "headings is 'x', but must be of type Headings"),
     ],
 )

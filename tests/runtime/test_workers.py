@@ -795,6 +795,24 @@ def test_a_script_that_is_not_async_is_refused() -> None:
                 pass
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"role": None}, "role of 'Ada' is None, but must be a text."),
+        ({"public_role": 3}, "public_role of 'Ada' is 3, but must be a text."),
+        ({"problem": 3}, "problem of 'Ada' is 3, but must be a text."),
+        ({"problem": " "}, "The problem of 'Ada' is empty: give it a text, or None."),
+        ({"sampling": 0.5}, "sampling of 'Ada' is 0.5: give SamplingParams, or None."),
+        ({"seed": -1}, r"seed of 'Ada' is -1: give a whole number from 0 to 2\*\*64 - 1, or None."),
+        ({"seed": 2**64}, "seed of 'Ada' is 18446744073709551616: give a whole number from 0"),
+        ({"tools": 3}, "tools is 3: give a list of functions or Tools."),
+    ],
+)
+def test_what_a_worker_cannot_have_is_refused_at_once(options: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{message}"):
+        Worker("Ada", **options)
+
+
 # -- whom a worker names
 
 
