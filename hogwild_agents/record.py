@@ -52,7 +52,7 @@ class Record:
         """Write the transcript's header.
 
         Raises:
-            ConfigError: its file cannot be opened.
+            ConfigError: its file cannot be opened, or another run is writing it.
         """
         if self._transcript is None:
             return

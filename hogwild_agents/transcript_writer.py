@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, BinaryIO, Self
+from typing import IO, TYPE_CHECKING, Self
 
 from hogwild_agents.errors import ClosedError, ConfigError, TranscriptError
+from hogwild_agents.file_lock import open_whole, take
 from hogwild_agents.transcript_entries import Entry
 from hogwild_agents.transcript_events import event_line
 from hogwild_agents.transcript_lines import (
@@ -33,7 +34,8 @@ class TranscriptWriter:
 
     The file is opened, and an older one replaced, at the first line: a run that never begins
     leaves everything as it was. Each call hands its lines to the system before it returns, so
-    whatever ends the program, at most the last line is cut.
+    whatever ends the program, at most the last line is cut. Until it is closed no other writer,
+    of any process, gets the file.
 
     Args:
         path: where to.
@@ -44,7 +46,7 @@ class TranscriptWriter:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        self._file: BinaryIO | None = None
+        self._file: IO[bytes] | None = None
         self._closed = False
         self._failure: TranscriptError | None = None
         self._numbers: dict[CacheBlock, int] = {}
@@ -60,7 +62,7 @@ class TranscriptWriter:
         """Write the header. It comes first, and once.
 
         Raises:
-            ConfigError: the file cannot be opened.
+            ConfigError: the file cannot be opened, or another run is writing it.
             TranscriptError: it cannot be written.
         """
         self._write(header)
@@ -172,15 +174,24 @@ class TranscriptWriter:
                 file.close()
             raise self._failure from error
 
-    def _open(self) -> BinaryIO:
+    def _open(self) -> IO[bytes]:
         try:
-            self._file = self.path.open("wb")
+            file = open_whole(self.path)
         except (OSError, ValueError) as error:
             raise ConfigError(
                 f"The transcript cannot be written to {str(self.path)!r} ({fault_of(error)}): "
                 "name another file."
             ) from error
-        return self._file
+        if not take(file):
+            file.close()
+            raise ConfigError(
+                f"The transcript {str(self.path)!r} is being written by another run: wait for its "
+                "end, or name another file."
+            )
+        with suppress(OSError):  # a pipe holds nothing
+            file.truncate(0)
+        self._file = file
+        return file
 
     def _broken(self, error: OSError) -> TranscriptError:
         return TranscriptError(

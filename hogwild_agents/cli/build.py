@@ -24,6 +24,7 @@ from hogwild_agents.cli.notices import engine_warnings
 from hogwild_agents.cli.progress import Progress
 from hogwild_agents.config import RunConfig
 from hogwild_agents.errors import ConfigError, ModelError
+from hogwild_agents.file_lock import is_taken
 from hogwild_agents.nearest import nearest
 
 if TYPE_CHECKING:
@@ -244,8 +245,8 @@ def check_prompt(config: RunConfig) -> None:
     Prompt.load(config.prompt)
 
 
-def check_place(path: Path | None, what: str = "transcript's file") -> None:
-    """Raise a ConfigError if no file can be written there; nothing is written."""
+def check_place(path: Path | None) -> None:
+    """Raise a ConfigError if no transcript can be written there; nothing is written."""
     if path is None:
         return
     folder = path.parent
@@ -256,8 +257,10 @@ def check_place(path: Path | None, what: str = "transcript's file") -> None:
         fault = "is in no folder that exists"
     elif not os.access(path if path.exists() else folder, os.W_OK):
         fault = "may not be written to"
+    elif is_taken(path):
+        fault = "is being written by another run"
     if fault:
-        raise ConfigError(f"The {what} {str(path)!r} {fault}: name another one.")
+        raise ConfigError(f"The transcript's file {str(path)!r} {fault}: name another one.")
 
 
 def _imported(name: str) -> Policy:

@@ -30,7 +30,7 @@ from hogwild_agents.experiment.jobs import Job, common_of, jobs_of, run_jobs
 from hogwild_agents.experiment.plan import Plan
 from hogwild_agents.experiment.plot import as_svg
 from hogwild_agents.experiment.report import Report, make_report
-from hogwild_agents.experiment.store import Outcome, Store
+from hogwild_agents.experiment.store import Outcome, Store, read_store
 from hogwild_agents.experiment.table import as_csv, as_json, as_markdown, as_tables, caption
 from hogwild_agents.experiment.tasks import Scorer, problems_of, scorer_of
 
@@ -112,13 +112,17 @@ def experiment(
     judge = Judge(is_right=scorer_of(task), duplicated=measure_of(task.duplicates))
     jobs = jobs_of(cells, problems_of(task), plan.seeds)
     folder = Path(file.stem) if out is None else out
-    code = 0
-    with Store(folder / STORE, common_of(plan)) as store:
-        left = [job for job in jobs if job.key not in store.outcomes]
-        if left and not report_only:
-            with loaded(config, quiet=False) as model:
-                code = anyio.run(_run, plan, left, len(jobs), judge, model, store)
-        done = [store.outcomes[job.key] for job in jobs if job.key in store.outcomes]
+    path, common, code = folder / STORE, common_of(plan), 0
+    if report_only:
+        outcomes = read_store(path, common)
+    else:
+        with Store(path, common) as store:
+            outcomes = store.outcomes
+            left = [job for job in jobs if job.key not in outcomes]
+            if left:
+                with loaded(config, quiet=False) as model:
+                    code = anyio.run(_run, plan, left, len(jobs), judge, model, store)
+    done = [outcomes[job.key] for job in jobs if job.key in outcomes]
     if not done:
         print(f"hogwild: nothing is done of {counted(len(jobs), 'run')} yet.", file=sys.stderr)
     else:

@@ -2,13 +2,15 @@
 
 The first line says what all of them have in common; a store of something else is refused. Each
 line is written at once and whole, so that an experiment can be broken off at any moment: a last
-line that is cut short is dropped when the store is opened again.
+line that is cut short is dropped when the store is opened again. One experiment at a time adds to
+it.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Literal, Self
@@ -16,8 +18,9 @@ from typing import IO, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hogwild_agents.errors import ConfigError
+from hogwild_agents.file_lock import take
 
-__all__ = ["Key", "Outcome", "Store"]
+__all__ = ["Key", "Outcome", "Store", "read_store"]
 
 MARK = b'{"hogwild_experiment":'
 
@@ -70,21 +73,31 @@ class Store:
         common: what all results have in common, by names that mean something to the user.
 
     Raises:
-        ConfigError: the file cannot be used, is no store, or is one of something else.
+        ConfigError: the file cannot be used, is no store, is one of something else, or another
+            experiment adds to it.
     """
 
     def __init__(self, path: Path, common: Mapping[str, Any]) -> None:
         self.path = path
-        self._outcomes: dict[Key, Outcome] = {}
-        try:
+        with _using(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            whole = self._read(json.loads(json.dumps(common)))
             self._file: IO[bytes] = path.open("ab")
-            self._file.truncate(whole)
-        except OSError as error:
+        try:
+            self._begin(common)
+        except BaseException:
+            self.close()
+            raise
+
+    def _begin(self, common: Mapping[str, Any]) -> None:
+        """Take up what is in the file, if nobody else adds to it; drop a last line that is cut."""
+        if not take(self._file):
             raise ConfigError(
-                f"The store {str(path)!r} cannot be used ({error.strerror}): name another folder."
-            ) from error
+                f"Another experiment adds to the store {str(self.path)!r}: wait for its end, or "
+                "name another folder."
+            )
+        with _using(self.path):
+            self._outcomes, whole = _read(self.path, common)
+            self._file.truncate(whole)
         if not whole:
             self._append(_Head(common=dict(common)))
 
@@ -129,39 +142,67 @@ class Store:
         self._file.write(line.model_dump_json().encode() + b"\n")
         self._file.flush()
 
-    def _read(self, common: Mapping[str, Any]) -> int:
-        """Take up what is in the file; return how much of it is whole lines."""
-        content = self.path.read_bytes() if self.path.exists() else b""
-        whole = content.rfind(b"\n") + 1
-        lines = content[:whole].splitlines()
-        if not lines and not MARK.startswith(content[: len(MARK)]):
-            raise self._no_store(1)
-        for number, line in enumerate(lines, 1):
-            try:
-                if number == 1:
-                    head = _Head.model_validate_json(line).common
-                    if len(lines) == 1 and head != common:
-                        return 0  # of a plan that was mended before anything was run
-                    self._compare(head, common)
-                else:
-                    outcome = Outcome.model_validate_json(line)
-                    self._outcomes.setdefault(outcome.key, outcome)
-            except ValidationError as error:
-                raise self._no_store(number) from error
-        return whole
 
-    def _no_store(self, line: int) -> ConfigError:
-        return ConfigError(
-            f"Line {line} of {str(self.path)!r} is no line of an experiment's store: name another "
-            "folder."
-        )
+def read_store(path: Path, common: Mapping[str, Any]) -> Mapping[Key, Outcome]:
+    """Return the results so far; more may be added meanwhile, and nothing is changed.
 
-    def _compare(self, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
-        """Raise a ConfigError if the store is one of something else."""
-        for name in {**ours, **theirs}:
-            there, here = theirs.get(name), ours.get(name)
-            if there != here:
-                raise ConfigError(
-                    f"The store {str(self.path)!r} was made by another plan, whose {name} is "
-                    f"{there!r} and not {here!r}: name another folder, or mend the plan."
-                )
+    Args:
+        path: the file; without one there are no results.
+        common: what all results have in common.
+
+    Raises:
+        ConfigError: the file cannot be read, is no store, or is one of something else.
+    """
+    with _using(path):
+        return _read(path, common)[0]
+
+
+@contextmanager
+def _using(path: Path) -> Iterator[None]:
+    """Turn what the system says of a file into a ConfigError."""
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(
+            f"The store {str(path)!r} cannot be used ({error.strerror}): name another folder."
+        ) from error
+
+
+def _read(path: Path, common: Mapping[str, Any]) -> tuple[dict[Key, Outcome], int]:
+    """Return what is in a file, and how much of it is whole lines."""
+    content = path.read_bytes() if path.exists() else b""
+    whole = content.rfind(b"\n") + 1
+    lines = content[:whole].splitlines()
+    if not lines and not MARK.startswith(content[: len(MARK)]):
+        raise _no_store(path, 1)
+    found: dict[Key, Outcome] = {}
+    for number, line in enumerate(lines, 1):
+        try:
+            if number == 1:
+                head, ours = _Head.model_validate_json(line).common, json.loads(json.dumps(common))
+                if len(lines) == 1 and head != ours:
+                    return {}, 0  # of a plan that was mended before anything was run
+                _compare(path, head, ours)
+            else:
+                outcome = Outcome.model_validate_json(line)
+                found.setdefault(outcome.key, outcome)
+        except ValidationError as error:
+            raise _no_store(path, number) from error
+    return found, whole
+
+
+def _no_store(path: Path, line: int) -> ConfigError:
+    return ConfigError(
+        f"Line {line} of {str(path)!r} is no line of an experiment's store: name another folder."
+    )
+
+
+def _compare(path: Path, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
+    """Raise a ConfigError if the store is one of something else."""
+    for name in {**ours, **theirs}:
+        there, here = theirs.get(name), ours.get(name)
+        if there != here:
+            raise ConfigError(
+                f"The store {str(path)!r} was made by another plan, whose {name} is {there!r} and "
+                f"not {here!r}: name another folder, or mend the plan."
+            )

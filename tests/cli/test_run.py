@@ -73,6 +73,28 @@ def test_ends_when_nobody_reads(tmp_path: Path) -> None:
     assert result.reason == "nobody reads"
 
 
+def test_two_runs_at_once_do_not_write_one_transcript(tmp_path: Path) -> None:
+    endless = ["run", PROBLEM.text, "--no-policies", "--plain", "--save", "run.jsonl"]
+    path = tmp_path / "run.jsonl"
+    with subprocess.Popen(
+        [*COMMAND, *endless], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as first:
+        assert first.stdout is not None
+        first.stdout.readline()
+        done = hogwild("run", "--save", "run.jsonl", cwd=tmp_path)
+        first.kill()
+        first.communicate(timeout=60)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert unprompted(done.stderr) == (
+        "hogwild: The transcript's file 'run.jsonl' is being written by another run: name another "
+        "one.\n"
+    )
+    assert read_transcript(path, allow_partial=True).header.problem == PROBLEM.text
+    again = hogwild("run", "--quiet", "--save", "run.jsonl", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr  # what was killed holds nothing
+    assert read_transcript(path).result is not None
+
+
 def test_result_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "run.jsonl"
     arguments = ["run", PROBLEM.text, "--json", "-n", "2", "--seed", "5", "--save", str(path)]

@@ -147,6 +147,9 @@ def test_broken_off_it_can_be_gone_on_with(
             assert process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.05)
+        assert call(["experiment", str(plan), "--out", str(results.parent)]) == 2
+        assert "Another experiment adds to the store" in capsys.readouterr().err
+        assert call(["experiment", str(plan), "--report"]) == 0
         process.send_signal(number)
         table, _ = process.communicate(timeout=60)
     assert process.returncode == code

@@ -9,7 +9,7 @@ from hypothesis import given, strategies as st
 
 from hogwild_agents.errors import ConfigError
 from hogwild_agents.experiment.cells import cells_of
-from hogwild_agents.experiment.store import Store
+from hogwild_agents.experiment.store import Store, read_store
 from tests.experiment.plans import PROBLEMS, outcome, plan
 
 COMMON = {"model": "bundled", "task.terms": (3, 6), "revision": None}
@@ -36,6 +36,28 @@ def test_the_first_result_of_a_run_stays(tmp_path: Path) -> None:
         store.add(FOUR[0].model_copy(update={"ticks": 99}))
         assert store.outcomes[FOUR[0].key].ticks == 0
     assert (tmp_path / "results.jsonl").read_bytes() == content
+
+
+def test_one_experiment_at_a_time_adds_to_a_store(tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    with Store(path, COMMON) as store:
+        store.add(FOUR[0])
+        with pytest.raises(ConfigError, match=r"Another experiment adds to the store .*: wait for"):
+            Store(path, COMMON)
+        assert list(read_store(path, COMMON).values()) == FOUR[:1]
+        store.add(FOUR[1])
+    with Store(path, COMMON) as store:
+        assert list(store.outcomes.values()) == FOUR[:2]
+
+
+def test_reading_a_store_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "new folder" / "results.jsonl"
+    assert read_store(path, COMMON) == {}
+    assert not path.parent.exists()
+    cut = fill(path)[:-3]
+    path.write_bytes(cut)
+    assert list(read_store(path, COMMON).values()) == FOUR[:-1]
+    assert path.read_bytes() == cut
 
 
 @given(st.data())

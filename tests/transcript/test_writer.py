@@ -36,6 +36,25 @@ def test_an_older_file_is_replaced(tmp_path: Path) -> None:
     assert read_transcript(path).result is not None
 
 
+def test_a_file_has_one_writer_at_a_time(tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl"
+    with TranscriptWriter(path) as writer:
+        writer.header(make_header())
+        content = path.read_bytes()
+        with pytest.raises(ConfigError, match=r"t\.jsonl' is being written by another run: wait f"):
+            TranscriptWriter(path).header(make_header())
+        assert path.read_bytes() == content
+        writer.event(TICK)
+    write_sample(path)
+    assert read_transcript(path).result is not None
+
+
+def test_what_is_no_file_on_a_disk_has_as_many_writers_as_like() -> None:
+    with TranscriptWriter(os.devnull) as one, TranscriptWriter(os.devnull) as other:
+        one.header(make_header())
+        other.header(make_header())
+
+
 def test_each_line_is_in_the_file_when_the_call_returns(tmp_path: Path) -> None:
     path = tmp_path / "t.jsonl"
     with TranscriptWriter(path) as writer:
