@@ -387,8 +387,8 @@ def _attention(
 ) -> tuple[Tensor, None]:
     if plan is None:
         raise LentModelError(
-            "This model is lent to an Engine and cannot be called directly: "
-            "call engine.forward(), or engine.close() to get the model back."
+            "This model, or one with the same config object, is lent to an Engine and cannot be "
+            "called directly: call engine.forward(), or engine.close() to get the model back."
         )
     return plan.attend(module, query, key, value, scaling, options), None
 

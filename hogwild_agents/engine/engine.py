@@ -112,8 +112,9 @@ class Engine:
             raise refusal(model, reason)
         if model.config._attn_implementation in (NAME, SURVEY):
             raise LentModelError(
-                f"{type(model).__name__} is lent to another Engine already: share that engine, "
-                "or close it first."
+                f"{type(model).__name__} is lent to another Engine already, or has the same config "
+                "object as a model that is: share that engine, close it first, or make each model "
+                "with a config of its own (copy.deepcopy)."
             )
         self.model = model
         self._context = find_context(model, max_context)

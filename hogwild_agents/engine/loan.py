@@ -39,6 +39,8 @@ class Loan:
         self._context = context
         self.scattered = _is_scattered(model)
         self._attention = _implementations(model.config)
+        # With tuples of outputs transformers' own forward fails: its parts ask each other by name.
+        self._tuples = [part for part in _parts(model.config).values() if _asks_for_tuples(part)]
         self._modes = [(module, module.training) for module in model.modules()]
         self._bridge: Bridge | None = None
         self.replaced: dict[str, Replaced] = {}
@@ -47,6 +49,8 @@ class Loan:
         self._attached: str | None = None
         try:
             model.eval()
+            for part in self._tuples:
+                part.return_dict = True
             context.pin()
         except BaseException:
             self.give_back()
@@ -140,6 +144,8 @@ class Loan:
         if self._compiled:
             self._compiled.undo()
         self._context.unpin()
+        for part in self._tuples:
+            part.return_dict = False
         for module, training in self._modes:
             module.training = training
 
@@ -156,10 +162,18 @@ class Loan:
 
 def _implementations(config: Any) -> dict[str, Any]:
     """Return the attention implementations of a config and of its parts, in transformers' form."""
-    parts = {name: getattr(config, name, None) for name in getattr(config, "sub_configs", {})}
-    own = {"": config, **{name: part for name, part in parts.items() if part is not None}}
-    found = {name: part._attn_implementation for name, part in own.items()}
+    found = {name: part._attn_implementation for name, part in _parts(config).items()}
     return {name: implementation for name, implementation in found.items() if implementation}
+
+
+def _parts(config: Any) -> dict[str, Any]:
+    """Return a config, by no name, and its parts by theirs."""
+    parts = {name: getattr(config, name, None) for name in getattr(config, "sub_configs", {})}
+    return {"": config, **{name: part for name, part in parts.items() if part is not None}}
+
+
+def _asks_for_tuples(config: Any) -> bool:
+    return getattr(config, "return_dict", None) is False
 
 
 def _input_device(model: Any) -> torch.device:

@@ -44,6 +44,33 @@ def test_a_model_comes_back_as_it_was(family: str, how: str) -> None:
         assert torch.equal(model.eval()(ids, use_cache=False).logits, before)
 
 
+def test_a_model_whose_config_asks_for_tuples_is_run_as_any_other() -> None:
+    """Transformers' own forward fails with such a config: its parts ask each other by name."""
+    with Engine(SUPPORTED["llama"].build()) as engine:
+        block = engine.block()
+        expected = engine.forward([Feed(block, [block], [5, 6, 7])])
+    model = SUPPORTED["llama"].build()
+    model.config.return_dict = False
+    with Engine(model) as engine:
+        block = engine.block()
+        assert torch.equal(engine.forward([Feed(block, [block], [5, 6, 7])]), expected)
+    assert model.config.return_dict is False
+
+
+def test_a_model_with_the_config_of_another_that_is_lent_is_refused_with_what_to_do() -> None:
+    model = SUPPORTED["llama"].build()
+    twin = type(model)(model.config)
+    with Engine(model):
+        with pytest.raises(
+            LentModelError, match=r"same config object as a model that is: .*deepcopy"
+        ):
+            Engine(twin)
+        with pytest.raises(LentModelError, match="or one with the same config object, is lent"):
+            twin(torch.tensor([[1, 2]]))
+    with Engine(twin) as engine:
+        assert not engine.closed
+
+
 def test_a_model_can_be_lent_again_after_its_engine_was_dropped() -> None:
     model = EVERY["llama"].build()
     Engine(model)
