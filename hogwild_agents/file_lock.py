@@ -35,6 +35,8 @@ def take(file: IO[bytes]) -> bool:
 
 def is_taken(path: Path) -> bool:
     """Whether somebody is writing a file now; one that cannot be opened is nobody's."""
+    if not path.is_file():
+        return False  # to open a pipe and close it again would tell its reader that all is over
     try:
         with path.open("r+b") as file:
             return not take(file)

@@ -95,6 +95,17 @@ def test_two_runs_at_once_do_not_write_one_transcript(tmp_path: Path) -> None:
     assert read_transcript(path).result is not None
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+def test_a_transcript_may_go_into_a_pipe(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with subprocess.Popen(["cat", "pipe"], cwd=tmp_path, stdout=subprocess.PIPE) as reader:
+        done = hogwild("run", PROBLEM.text, "--quiet", "--save", "pipe", cwd=tmp_path)
+        written, _ = reader.communicate(timeout=60)
+    assert done.returncode == 0, done.stderr
+    (tmp_path / "run.jsonl").write_bytes(written)
+    assert read_transcript(tmp_path / "run.jsonl").result is not None
+
+
 def test_result_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "run.jsonl"
     arguments = ["run", PROBLEM.text, "--json", "-n", "2", "--seed", "5", "--save", str(path)]
