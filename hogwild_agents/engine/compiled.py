@@ -20,7 +20,7 @@ from hogwild_agents.engine import threads
 
 KERNELS = (
     "vectors.py", "cpu_amx.py", "cpu_attention.py", "cpu_tiles.py", "cpu_products.py",
-    "cpu_norms.py", "cpu_gates.py", "cpu_elementwise.py",
+    "cpu_norms.py", "cpu_gates.py", "cpu_elementwise.py", "cpu_jobs.py",
 )  # fmt: skip
 """The modules that numba compiles."""
 
@@ -91,6 +91,14 @@ def elementwise(numbers: torch.dtype) -> Any:
     from hogwild_agents.engine import cpu_elementwise
 
     return _compiled(cpu_elementwise.elementwise(_types()[numbers], _sources()))
+
+
+@cache
+def jobs() -> Any:
+    """Return what runs jobs one after the other, likewise."""
+    from hogwild_agents.engine import cpu_jobs
+
+    return _compiled(cpu_jobs.jobs(_sources()))
 
 
 def _types() -> dict[torch.dtype, Any]:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from hogwild_agents.engine import threads
+from hogwild_agents.engine import compiled, threads
 from hogwild_agents.engine.elementwise import Call, joined
 
 _LINE = 64
@@ -114,12 +115,13 @@ class Tape:
                 for call in _calls(number, step, memory)
             ]
         )
+        self._replayed = _in_rows(self._calls)
         self.result: Tensor = memory.placed(result)
 
     def replay(self) -> None:
         """Do it again."""
         with torch.no_grad():
-            for function, args, options in self._calls:
+            for function, args, options in self._replayed:
                 function(*args, **options)
 
     def profile(self) -> list[tuple[Callable[..., object], float]]:
@@ -131,6 +133,18 @@ class Tape:
                 function(*args, **options)
                 spent.append((function, time.perf_counter() - start))
         return spent
+
+
+def _in_rows(calls: Sequence[Call]) -> list[Call]:
+    """Return the same calls, jobs in a row as one."""
+    result: list[Call] = []
+    for _, row in groupby(calls, lambda call: isinstance(call[0], threads.Job)):
+        some = list(row)
+        jobs = [function for function, *_ in some if isinstance(function, threads.Job)]
+        if len(jobs) > 1:
+            some = [(threads.Jobs(compiled.jobs().address, jobs), (), {})]
+        result += some
+    return result
 
 
 class Arena:

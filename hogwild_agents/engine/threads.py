@@ -48,6 +48,7 @@ class Job:
 
     Attributes:
         function: the address.
+        count: on how many threads it is run.
     """
 
     def __init__(
@@ -59,7 +60,8 @@ class Job:
         *,
         alone: bool = False,
     ) -> None:
-        self._threads = torch.get_num_threads()
+        self._alone = alone
+        self.count = torch.get_num_threads()
         self._room = (
             torch.empty(room_for(place), dtype=torch.uint8, device="cpu") if room is None else room
         )
@@ -69,7 +71,12 @@ class Job:
         self._job = kind(0, 0, self._room.data_ptr(), _whole(place), *own)
         self.function = function
         together = _together()
-        self._together = None if alone or self._threads == 1 else together
+        self._together = None if alone or self.count == 1 else together
+
+    @property
+    def row(self) -> tuple[int, int, int]:
+        """What :class:`Jobs` is told: addresses of the function and the job, and whether alone."""
+        return self.function, ctypes.addressof(self._job), int(self._alone)
 
     def __call__(self) -> None:
         """Run it, and wait until each thread has come back."""
@@ -78,7 +85,36 @@ class Job:
         if self._together is None:
             _alone(self.function)(job)
         else:
-            self._together(self.function, job, self._threads, 0)
+            self._together(self.function, job, self.count, 0)
+
+
+class Jobs:
+    """Jobs that are run one after the other by one call.
+
+    Python's lock is had back once, not after each of them: a thread that is busy with Python keeps
+    it for 5 ms at a time. And the threads meet between the jobs, where they need not be woken.
+
+    Args:
+        function: the address of ``cpu_jobs.py``'s function.
+        jobs: at least one, all for as many threads.
+    """
+
+    def __init__(self, function: int, jobs: Sequence[Job]) -> None:
+        self._function, self._jobs = function, jobs
+        self._count = jobs[0].count
+        loaded, addresses = _loaded(), [0, 0]
+        if self._count > 1:
+            addresses = [_address(loaded, name) for name in ("omp_get_thread_num", "GOMP_barrier")]
+        numbers = [len(jobs), *addresses, *(number for job in jobs for number in job.row)]
+        self._table = (ctypes.c_int64 * len(numbers))(*numbers)
+        self._together = None if self._count == 1 else _together()
+
+    def __call__(self) -> None:
+        """Run them, and wait until each thread has come back."""
+        if self._together is None:
+            _alone(self._function)(self._table)
+        else:
+            self._together(self._function, self._table, self._count, 0)
 
 
 def run(function: int, place: int, numbers: Numbers, *, alone: bool = False) -> None:
@@ -135,6 +171,10 @@ def give_back() -> None:
     pause = _pause()
     if pause is not None:
         pause(_SOFT)
+
+
+def _address(library: Any, name: str) -> int:
+    return ctypes.cast(getattr(library, name), ctypes.c_void_p).value or 0
 
 
 @cache

@@ -148,6 +148,17 @@ def put(context, pointer, index, value):
 
 
 @intrinsic
+def set_integer(context, pointer, index, value):
+    """Write one 64-bit integer."""
+
+    def build(context, builder, signature, args):
+        builder.store(args[2], builder.gep(args[0], [args[1]]))
+        return context.get_dummy_value()
+
+    return types.void(pointer, types.int64, types.int64), build
+
+
+@intrinsic
 def take(context, pointer):
     """Add 1 to an integer that several threads share, and return what it was."""
 

@@ -27,9 +27,9 @@ MAY_COMPILE = {
         (
             "numba",
             "compiled vectors cpu_amx cpu_attention cpu_tiles cpu_products cpu_norms cpu_gates "
-            "cpu_elementwise",
+            "cpu_elementwise cpu_jobs",
         ),
-        ("llvmlite", "vectors cpu_amx cpu_attention cpu_tiles cpu_products"),
+        ("llvmlite", "vectors cpu_amx cpu_attention cpu_tiles cpu_products cpu_jobs"),
     )
 }
 # The runtime's only doors to torch and transformers; the others see tensors at most as a type.
