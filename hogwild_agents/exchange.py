@@ -52,7 +52,8 @@ class Exchange:
         self._take = take
         self._dismissed: list[Desk] = []
         self._left: list[str] = []  # who has left, in this order
-        self._heard: deque[ev.Event] = deque()  # what policies are to be asked about
+        # What policies are to be asked about, and how many had left when it happened.
+        self._heard: deque[tuple[ev.Event, int]] = deque()
         self._untold: deque[ev.Event] = deque()  # of that
         self._telling = False
 
@@ -69,7 +70,7 @@ class Exchange:
             self._record.tell(event)
             if type(event) is ev.WorkerLeft:
                 self._left.append(event.worker)
-        await self._consult(*events)
+        await self._consult(*((event, len(self._left)) for event in events))
 
     def tell(self, event: ev.Event) -> None:
         """Tell an event to those who only listen."""
@@ -80,7 +81,7 @@ class Exchange:
 
         What listeners do meanwhile is told afterwards.
         """
-        self._heard += events
+        self._heard += [(event, len(self._left)) for event in events]
         self._untold += events
         if self._telling:
             return
@@ -123,10 +124,10 @@ class Exchange:
         if not desk.left:
             self._dismissed.append(desk)
 
-    async def _consult(self, *events: ev.Event) -> None:
+    async def _consult(self, *events: tuple[ev.Event, int]) -> None:
+        """Ask the policies about events, each of when so many workers had left."""
         try:
-            for event in events:
-                before = len(self._left)
+            for event, before in events:
                 for proposal in await self._panel.consult(event, self._clock.ticks):
                     await self._accept(proposal, event, before)
         except PolicyError as error:

@@ -524,6 +524,25 @@ async def test_the_name_of_a_fork_whose_source_fails_is_free() -> None:
     assert record.result.texts["Carol"].startswith("**Carol [1]:** ")
 
 
+async def test_who_leaves_before_policies_hear_of_a_speech_is_no_fault_of_theirs() -> None:
+    """They are asked about it at the end of the tick."""
+
+    class Passes(Policy):
+        async def on_step_ended(self, event: StepEnded) -> Sequence[Action]:
+            heard.append(event.worker)
+            return [Say(worker="Bob", text="Do that. ")] if event.worker == "Pat" else []
+
+    async def hear_and_leave(worker: Typist) -> None:
+        worker.desk._thinking.say("Stop, please.", None, "Pat")
+
+    heard: list[str] = []
+    workers = [Typist("Alice", 9), Typist("Bob", 2, hear_and_leave)]
+    record = await solve(make_team(workers=workers, policies=[Passes()], limits=NONE))
+    assert heard == ["Pat"]
+    assert left(record) == {"Bob": None, "Alice": None}
+    assert "Do that." not in record.result.texts["Bob"]
+
+
 async def test_two_tasks_of_a_worker_cannot_write_at_once() -> None:
     class Torn(Worker):
         async def run(self) -> None:
