@@ -66,11 +66,11 @@ class Exchange:
         Raises:
             PolicyError: a controller raised, or asked for what cannot be; the run has failed.
         """
-        for event in events:
-            self._record.tell(event)
-            if type(event) is ev.WorkerLeft:
-                self._left.append(event.worker)
-        await self._consult(*((event, len(self._left)) for event in events))
+        told = self._told(events)
+        try:
+            await self._consult(told)
+        finally:
+            self._let_go()
 
     def tell(self, event: ev.Event) -> None:
         """Tell an event to those who only listen."""
@@ -102,9 +102,12 @@ class Exchange:
         """
         left = len(self._heard) + 1
         self.hear(ended)
-        while left and self._heard:
-            left -= 1
-            await self._consult(self._heard.popleft())
+        try:
+            while left and self._heard:
+                left -= 1
+                await self._consult([self._heard.popleft()])
+        finally:
+            self._let_go()
 
     def act(self, action: Action, source: str) -> None:
         """Take an action that somebody outside asks for.
@@ -124,7 +127,15 @@ class Exchange:
         if not desk.left:
             self._dismissed.append(desk)
 
-    async def _consult(self, *events: tuple[ev.Event, int]) -> None:
+    def _told(self, events: Sequence[ev.Event]) -> list[tuple[ev.Event, int]]:
+        """Tell events to those who only listen; return them, and how many have left by then."""
+        for event in events:
+            self._record.tell(event)
+            if type(event) is ev.WorkerLeft:
+                self._left.append(event.worker)
+        return [(event, len(self._left)) for event in events]
+
+    async def _consult(self, events: Sequence[tuple[ev.Event, int]]) -> None:
         """Ask the policies about events, each of when so many workers had left."""
         try:
             for event, before in events:
@@ -133,9 +144,6 @@ class Exchange:
         except PolicyError as error:
             self._ending.fail(error)
             raise
-        finally:
-            if self._dismissed:
-                self._let_go()
 
     async def _accept(self, proposal: Proposal, event: ev.Event, before: int) -> None:
         """Take an action that answers an event, of when so many workers had left."""
@@ -153,8 +161,7 @@ class Exchange:
         self._record.tell(taken)
         joined = self._take(action)
         await self._panel.consult(taken, tick)
-        if joined:
-            await self.emit(*joined)
+        await self._consult(self._told(joined))  # who is dismissed goes after all actions
 
     def _is_late(self, proposal: Proposal, event: ev.Event, before: int) -> bool:
         """Whether an action is wrong only since somebody has left while the policies waited."""

@@ -27,6 +27,7 @@ from hogwild_agents.actions import (
 from hogwild_agents.engine import Engine, SamplingParams
 from hogwild_agents.errors import ClosedError, ConfigError, RunError
 from hogwild_agents.events import (
+    ActionTaken,
     RunStarted,
     StepEnded,
     TickEnded,
@@ -541,6 +542,28 @@ async def test_who_leaves_before_policies_hear_of_a_speech_is_no_fault_of_theirs
     assert heard == ["Pat"]
     assert left(record) == {"Bob": None, "Alice": None}
     assert "Do that." not in record.result.texts["Bob"]
+
+
+async def test_who_dismisses_somebody_has_all_other_actions_taken_too() -> None:
+    """Though the policies are asked in the task of who is dismissed, and somebody joins."""
+
+    class Replaces(Policy):
+        async def on_tokens_written(self, event: TokensWritten) -> Sequence[Action]:
+            if "Enough" not in event.text:
+                return []
+            said = [Say(worker="Bob", text=text) for text in ("Go ", "on ", "then. ")]
+            return [Dismiss(worker="Alice"), Spawn(worker=Typist("Carol", 2)), *said]
+
+        async def on_action_taken(self, event: ActionTaken) -> None:
+            await checkpoint()
+
+    async def write(worker: Typist) -> None:
+        await worker.write("Enough. ")
+
+    workers = [Typist("Alice", 2, write, 5), Typist("Bob", 9)]
+    record = await solve(make_team(workers=workers, policies=[Replaces()], limits=NONE))
+    assert left(record) == {"Alice": None, "Bob": None, "Carol": None}
+    assert "Go on then. " in record.result.texts["Bob"]
 
 
 async def test_two_tasks_of_a_worker_cannot_write_at_once() -> None:
