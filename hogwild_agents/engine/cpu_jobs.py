@@ -12,15 +12,15 @@ from numba import njit, types
 from numba.extending import intrinsic
 from numba.types import int64
 
-from hogwild_agents.engine.vectors import get, integers, pointer, set_integer, shifted
+from hogwild_agents.engine.vectors import get, integers, pointer, set_integer, shifted, take
 
 HEAD, EACH = 3, 3
 """How many integers come before those of the jobs, and how many each job has."""
 
 
-def _build_call(builder, address, result, *args):
-    kind = ir.FunctionType(result, [arg.type for arg in args])
-    return builder.call(builder.inttoptr(address, kind.as_pointer()), args)
+def _build_call(builder, address, *args):
+    kind = ir.FunctionType(ir.VoidType(), [arg.type for arg in args])
+    builder.call(builder.inttoptr(address, kind.as_pointer()), args)
 
 
 @intrinsic
@@ -28,20 +28,10 @@ def _call(context, address, argument):
     """Call the function at an address with another address."""
 
     def build(context, builder, signature, args):
-        _build_call(builder, args[0], ir.VoidType(), args[1])
+        _build_call(builder, *args)
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64), build
-
-
-@intrinsic
-def _ask(context, address):
-    """Return what the function at an address does: a number of 32 bits."""
-
-    def build(context, builder, signature, args):
-        return builder.sext(_build_call(builder, args[0], ir.IntType(32)), ir.IntType(64))
-
-    return types.int64(types.int64), build
 
 
 @intrinsic
@@ -51,7 +41,7 @@ def _wait(context, address):
     def build(context, builder, signature, args):
         there = builder.icmp_unsigned("!=", args[0], ir.IntType(64)(0))
         with builder.if_then(there):
-            _build_call(builder, args[0], ir.VoidType())
+            _build_call(builder, args[0])
         return context.get_dummy_value()
 
     return types.void(types.int64), build
@@ -62,12 +52,12 @@ def _run(table):
     """Run jobs, together with other threads.
 
     Args:
-        table: pointer to integers: how many jobs, the address of what tells a thread's number and
-            of what lets threads wait, or two zeros where there is one thread; then for each job
-            the address of its function, its own, and whether it is run on one thread.
+        table: pointer to integers: 0, how many jobs, the address of what lets threads wait, or 0
+            where there is one thread; then for each job the address of its function, its own,
+            and whether it is run on one thread.
     """
-    count, tell, wait = get(table, 0), get(table, 1), get(table, 2)
-    first = tell == 0 or _ask(tell) == 0
+    count, wait = get(table, 1), get(table, 2)
+    first = take(table) == 0
     if first:
         for number in range(count):
             job = pointer(get(table, HEAD + EACH * number + 1), int64)

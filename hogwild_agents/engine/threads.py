@@ -102,15 +102,14 @@ class Jobs:
     def __init__(self, function: int, jobs: Sequence[Job]) -> None:
         self._function, self._jobs = function, jobs
         self._count = jobs[0].count
-        loaded, addresses = _loaded(), [0, 0]
-        if self._count > 1:
-            addresses = [_address(loaded, name) for name in ("omp_get_thread_num", "GOMP_barrier")]
-        numbers = [len(jobs), *addresses, *(number for job in jobs for number in job.row)]
+        barrier = 0 if self._count == 1 else _address("GOMP_barrier")
+        numbers = [0, len(jobs), barrier, *(number for job in jobs for number in job.row)]
         self._table = (ctypes.c_int64 * len(numbers))(*numbers)
         self._together = None if self._count == 1 else _together()
 
     def __call__(self) -> None:
         """Run them, and wait until each thread has come back."""
+        self._table[0] = 0
         if self._together is None:
             _alone(self._function)(self._table)
         else:
@@ -173,8 +172,8 @@ def give_back() -> None:
         pause(_SOFT)
 
 
-def _address(library: Any, name: str) -> int:
-    return ctypes.cast(getattr(library, name), ctypes.c_void_p).value or 0
+def _address(name: str) -> int:
+    return ctypes.cast(getattr(_loaded(), name), ctypes.c_void_p).value or 0
 
 
 @cache
