@@ -13,7 +13,7 @@ import llvmlite.binding as llvm
 import torch
 from llvmlite import ir
 from numba import njit, types
-from numba.core import cgutils
+from numba.core import cgutils, config
 from numba.extending import intrinsic
 from numba.types import float32, int8, int16, uint8
 
@@ -40,10 +40,15 @@ ROOM = 6 * EDGE * EDGE * 4 + 64
 
 
 def _are_there() -> bool:
-    """Whether the processor has tiles, and the system lets this process use them."""
+    """Whether the processor has tiles, numba knows, and the system lets this process use them."""
     known = llvm.get_host_cpu_features()
     ask = getattr(torch.cpu, "_init_amx", None)
-    has = WIDTH == EDGE and all(known.get(f"amx-{name}") for name in ("tile", "bf16", "int8"))
+    names = [f"amx-{name}" for name in ("tile", "bf16", "int8")]
+    has = WIDTH == EDGE and all(known.get(name) for name in names)
+    if config.CPU_FEATURES is not None:  # NUMBA_CPU_FEATURES: compile for these alone
+        has = has and {f"+{name}" for name in names} <= {*config.CPU_FEATURES.split(",")}
+    elif config.CPU_NAME == "generic":  # NUMBA_CPU_NAME: compile for none
+        has = False
     return bool(has and ask is not None and ask())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 import sys
@@ -307,6 +308,19 @@ def test_where_the_system_refuses_tiles_products_are_computed_without(tmp_path: 
     without, with_tiles = found
     assert (without - with_tiles).abs().max() <= 2**-7 * with_tiles.abs().max()
     assert not torch.equal(without, torch.zeros_like(without))
+
+
+@needs_numba
+@pytest.mark.parametrize(
+    ("name", "value"), [("NAME", "generic"), ("FEATURES", "+avx2"), ("FEATURES", "")]
+)
+def test_there_are_no_tiles_where_numba_is_told_to_compile_for_less(name: str, value: str) -> None:
+    code = "from hogwild_agents.engine import cpu_amx; print(cpu_amx.TILES)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, f"NUMBA_CPU_{name}": value},
+        capture_output=True, text=True, check=True, timeout=120,
+    )  # fmt: skip
+    assert done.stdout == "False\n"
 
 
 @needs_numba
