@@ -32,6 +32,11 @@ def ranges(starts: Ints, counts: Ints) -> Ints:
     return shifts
 
 
+def filled(column: Ints, count: int) -> Ints:
+    """Return a column of so many numbers, of which the last ones repeat the last of this."""
+    return column if len(column) == count else np.pad(column, (0, count - len(column)), "edge")
+
+
 def on_device(numbers: Ints, device: torch.device) -> Tensor:
     """Return a tensor with these numbers, on a device."""
     return torch.from_numpy(numbers).to(device)

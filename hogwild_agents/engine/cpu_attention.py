@@ -300,12 +300,15 @@ def _attend(layer, element, head, item, following, start_of_room):
 
 @njit(nogil=True, error_model="numpy")
 def _store_new(layer, element, head, first, last):
-    """Copy the keys and values of one head's new tokens ``first`` to ``last`` to their slots."""
+    """Copy the keys and values of one head's new tokens to their slots, if they have any."""
     slots, addresses = pointer(layer.slots, int64), pointer(layer.addresses, int64)
     keys, values = pointer(layer.keys, element), pointer(layer.values, element)
     for token in range(first, last):
         slab, size = get(slots, 3 * token), get(slots, 3 * token + 1)
-        slot = head * size + get(slots, 3 * token + 2)
+        slot = get(slots, 3 * token + 2)
+        if slot < 0:
+            continue
+        slot += head * size
         key = shifted(keys, head * layer.key_head + token * layer.key_token)
         value = shifted(values, head * layer.value_head + token * layer.value_token)
         to = shifted(pointer(get(addresses, 2 * slab), element), slot * layer.key_dim)

@@ -456,7 +456,14 @@ class Engine:
         """Compute the logits of feeds whose slots are reserved."""
         graphs = None if keep_all else self._graphs
         with torch.no_grad():
-            plan = build_plan(feeds, self._adapter, self._cache.pool, self.device, self._tuning)
+            plan = build_plan(
+                feeds,
+                self._adapter,
+                self._cache.pool,
+                self.device,
+                self._tuning,
+                graphs.fill if graphs else None,
+            )
             replayed = graphs.replay(plan) if graphs else None
             logits = self._plain_logits(plan, keep_all) if replayed is None else replayed
         # The sum is NaN if one of them is (or if some are infinite): no copy in the usual case.
@@ -479,7 +486,8 @@ class Engine:
     def _plain_logits(self, plan: Plan, keep_all: bool) -> Tensor:
         attention = TickAttention(plan, self._adapter)
         keep = 0 if keep_all else plan.last
-        return self._loan.forward(plan.input_ids, plan.position_ids, attention, keep).float()
+        logits = self._loan.forward(plan.input_ids, plan.position_ids, attention, keep).float()
+        return logits if keep_all else logits[: plan.feeds]
 
     def _recorded(self, wanted: bool | None) -> Graphs | None:
         """Return what records forwards here, if anything does."""

@@ -15,7 +15,7 @@ import triton.language as tl
 def hogwild_store(
     keys,  # [kv_heads, T, key_dim], by strides
     values,  # [kv_heads, T, value_dim], by strides
-    slots,  # [T, 3] int64: number of the slab, its size, slot
+    slots,  # [T, 3] int64: number of the slab, its size, slot or -1
     addresses,  # [slabs, 2] int64: where the layer's keys and values begin
     tokens,
     key_head_stride,
@@ -35,7 +35,9 @@ def hogwild_store(
     here = token < tokens
     slab = tl.load(slots + token * 3, mask=here, other=0)
     size = tl.load(slots + token * 3 + 1, mask=here, other=0)
-    slot = head * size + tl.load(slots + token * 3 + 2, mask=here, other=0)
+    slot = tl.load(slots + token * 3 + 2, mask=here, other=-1)
+    here = slot >= 0
+    slot += head * size
     token = token.to(tl.int64)
 
     dim = tl.arange(0, BLOCK_K)[None, :]

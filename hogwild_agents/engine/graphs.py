@@ -6,6 +6,9 @@ recorded one read: token ids, positions, tables and angles. So one recording ser
 grow, and nothing of a replay depends on what the recorded tick was about. That is not taken for
 granted: what is recorded has to give the logits of a plain forward, for the tick that was recorded
 and for a later one, before it is relied on.
+
+Ticks of many feeds are filled up to a few sizes, so that there are some that are alike; recorded
+or not, since products may round a row otherwise among another number of rows.
 """
 
 from __future__ import annotations
@@ -30,12 +33,13 @@ from hogwild_agents.engine.snapshot import Snapshot
 
 AFTER = 3
 """A forward is recorded when so many ticks were alike: a recording takes as long as some ticks."""
-_RECENT = 8
+_RECENT = 16
 """Ticks of so many shapes are counted; those that did not come for longest are forgotten."""
-_KEPT = 16
+_KEPT = 32
 """So many recordings at most; those that were not used for longest go."""
-_MOST = 64
-"""Ticks of more tokens are not recorded: their forward is more than Python and launches."""
+_EXACT, _STEP, _MOST = 64, 16, 320
+"""Ticks of so many tokens are recorded as they are; larger ones are filled up to a multiple of a
+step, since no two would be alike; of the largest the forward is more than Python and launches."""
 _PROOFS = 2
 """So many ticks are computed both ways before a recording is relied on."""
 SETTLED = AFTER + _PROOFS
@@ -87,6 +91,12 @@ class Graphs:
         self.failure: str | None = None
         self.last: Graph | None = None
 
+    def fill(self, tokens: int, feeds: int) -> tuple[int, int]:
+        """Return up to how many tokens and feeds a tick of so many is filled up."""
+        if tokens <= _EXACT or self.failure or not _is_frequent(tokens, feeds):
+            return tokens, feeds
+        return -(-tokens // _STEP) * _STEP, -(-feeds // _STEP) * _STEP
+
     @property
     def count(self) -> int:
         """How many recordings there are that are relied on."""
@@ -113,7 +123,7 @@ class Graphs:
         if not waits and not self._is_unchanged():  # looked at while a GPU computes
             return None
         self.last = recording.graph
-        return recording.logits()
+        return recording.logits(plan)
 
     def learn(self, plan: Plan, logits: Tensor) -> bool:
         """Hear what a tick gave that was not replayed: record its like, or prove a recording.
@@ -150,7 +160,7 @@ class Graphs:
     def _fits(self, plan: Plan) -> bool:
         return (
             self.failure is None
-            and plan.input_ids.shape[-1] <= _MOST
+            and _is_frequent(plan.tokens, plan.feeds)
             and not torch.is_autocast_enabled(self._loan.device.type)
             and not torch.is_inference_mode_enabled()  # its tensors cannot be changed outside of it
         )
@@ -178,7 +188,7 @@ class Graphs:
 
     def _prove(self, recording: _Recording, plan: Plan, logits: Tensor) -> None:
         recording.run(plan)
-        error = probe_error(recording.logits(), logits)
+        error = probe_error(recording.logits(plan), logits)
         if not error <= _BOUNDS.get(self._loan.model.dtype, 1e-4):
             warnings.warn(
                 f"The recorded forward of a tick gave logits that differ from the plain one's by "
@@ -214,9 +224,14 @@ class _Recording:
         self._attention.refill(plan)
         self.graph.replay()
 
-    def logits(self) -> Tensor:
-        """Return a copy of what was computed, [feeds, vocab] float32."""
-        return self.graph.result.to(torch.float32, copy=True)
+    def logits(self, plan: Plan) -> Tensor:
+        """Return a copy of what was computed for a tick, [feeds, vocab] float32."""
+        return self.graph.result[: plan.feeds].to(torch.float32, copy=True)
+
+
+def _is_frequent(tokens: int, feeds: int) -> bool:
+    """Whether there may be many ticks like one of so many tokens and feeds."""
+    return tokens <= _EXACT or tokens <= min(_MOST, 2 * feeds)  # no beginnings of texts
 
 
 def _shape(plan: Plan) -> Hashable:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from hogwild_agents.engine.adapter import Adapter, QueryScale
-from hogwild_agents.engine.columns import Ints, all_on_device, on_device
+from hogwild_agents.engine.columns import Ints, all_on_device, filled, on_device
 from hogwild_agents.engine.feed import Feed
 from hogwild_agents.engine.pool import LayerShape, Pool, Slab, pieces
 from hogwild_agents.engine.reach import Reach
@@ -137,6 +137,7 @@ class Plan:
         position_ids: [1, T] block-local positions.
         view_positions: [T] those in the view of each token's feed.
         last: [feeds] index of the last token of each feed.
+        tokens, feeds: how many there are; what the tick is filled up with stands behind them.
         writes: where keys and values go.
         readings: how layers read, by their reach.
         angles: by how much the rows of a reading turn further, by reach and rope.
@@ -149,6 +150,8 @@ class Plan:
     position_ids: Tensor
     view_positions: Tensor
     last: Tensor
+    tokens: int
+    feeds: int
     writes: list[Write]
     readings: dict[Reach, Reading]
     angles: dict[tuple[Reach, Rope], Angles]
@@ -180,6 +183,7 @@ def build_plan(
     pool: Pool,
     device: torch.device,
     tuning: Callable[[LayerShape], Tuning | None] = tuning_of,
+    fill: Callable[[int, int], tuple[int, int]] | None = None,
 ) -> Plan:
     """Work out one tick.
 
@@ -191,12 +195,20 @@ def build_plan(
         adapter: the model's layers.
         pool: where the blocks lie.
         device: where the model takes token ids.
-        tuning: which layers are left to the kernel, and how work is cut for them.
+        tuning: which layers are left to the kernel, and how work is cut for them; all of them,
+            where a tick is filled up.
+        fill: up to how many tokens and feeds a tick of so many is filled up. What is added stands
+            behind the others, is stored nowhere and sees nothing.
     """
     packed = pack(feeds)
     last = packed.firsts + packed.counts - 1
-    columns = (packed.ids, packed.positions, packed.view_positions, last)
-    ids, positions, view_positions, last_tokens = all_on_device(columns, device)
+    tokens, rows = fill(len(packed.ids), len(feeds)) if fill else (len(packed.ids), len(feeds))
+    columns = [
+        filled(column, tokens) for column in (packed.ids, packed.positions, packed.view_positions)
+    ]
+    ids, positions, view_positions, last_tokens = all_on_device(
+        (*columns, filled(last, rows)), device
+    )
     left: dict[int, Tuning] = {}
     for alike in adapter.alike:
         cut = tuning(adapter.layers[alike[0]].shape)
@@ -208,6 +220,8 @@ def build_plan(
         position_ids=positions[None],
         view_positions=view_positions,
         last=last_tokens,
+        tokens=len(packed.ids),
+        feeds=len(feeds),
         writes=_writes(feeds, pool, device) if by_torch else [],
         readings=readings,
         angles={
@@ -218,7 +232,7 @@ def build_plan(
         corrections={
             scale: scale.correction(view_positions, positions) for scale in adapter.scales
         },
-        schedule=_schedule(feeds, packed, left, adapter, pool) if left else None,
+        schedule=_schedule(feeds, packed, tokens, left, adapter, pool) if left else None,
     )
 
 
@@ -306,12 +320,13 @@ def _own_mask(packed: Packed, tokens: slice, lowest: Ints, device: torch.device)
 def _schedule(
     feeds: Sequence[Feed],
     packed: Packed,
+    tokens: int,
     layers: Mapping[int, Tuning],
     adapter: Adapter,
     pool: Pool,
 ) -> Schedule:
-    """Lay out the tick for the kernel."""
-    slots = slots_of(_fresh(feeds), pool.slabs)
+    """Lay out the tick for the kernel, filled up to so many tokens."""
+    slots = slots_of(_fresh(feeds), pool.slabs, tokens)
     reaches = dict.fromkeys(adapter.layers[index].reach for index in layers)
     ways = (own_readers, readers) if packed.several else (readers,)
     parts = {reach: parts_of([way(packed, reach) for way in ways], pool.slabs) for reach in reaches}

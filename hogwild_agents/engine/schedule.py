@@ -152,13 +152,18 @@ def parts_of(reading: Sequence[Readers], slabs: Sequence[Slab]) -> Parts:
     return Parts(found[:, :2], counts, rows)
 
 
-def slots_of(found: Iterable[tuple[Slab, int, int]], slabs: Sequence[Slab]) -> Ints:
-    """Return [slots, 3]: the slab's number, its size, and the slot; of pieces of memory."""
+def slots_of(found: Iterable[tuple[Slab, int, int]], slabs: Sequence[Slab], count: int = 0) -> Ints:
+    """Return [slots, 3]: the slab's number, its size, and the slot; of pieces of memory.
+
+    At least so many are returned; where there are not as many, the slots of the last ones are
+    -1: nothing is stored there.
+    """
     numbers = {id(slab): number for number, slab in enumerate(slabs)}
     slots: list[int] = []
     for slab, start, stop in found:
         for slot in range(start, stop):
             slots += (numbers[id(slab)], slab.size, slot)
+    slots += (0, 0, -1) * (count - len(slots) // 3)
     return ints(slots).reshape(-1, 3)
 
 
@@ -225,7 +230,7 @@ class Schedule:
         tokens: how many the tick has.
         layouts: the tables of each kind.
         offsets: where the different angles are, in positions by which a query turns.
-        slots: where each token is stored: number of the slab, its size, slot.
+        slots: where each token is stored: number of the slab, its size, slot; -1 for nowhere.
         addresses: where the slabs lie, for each layer and slab its keys' and its values' address.
         slabs: for how many there is room.
     """
@@ -267,7 +272,7 @@ def lay_out(
         layers: which ones are left to the kernel, and how work is cut for them.
         adapter: what they are.
         parts: what the layers of each reach read, and by which rows.
-        slots: [T, 3] where each token of the tick is stored.
+        slots: [T, 3] where each token of the tick is stored; -1 for one that is not.
         slabs: all there are.
     """
     sections = _Sections()

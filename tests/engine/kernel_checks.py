@@ -82,8 +82,13 @@ class Noted:
             kernel(*args, **options)
 
 
-def replay_growing_contexts(family: str) -> int:
-    """Let an engine record its ticks by the kernel, and compare; return how many were replayed."""
+def replay_growing_contexts(family: str, step: int = 1) -> int:
+    """Let an engine record its ticks by the kernel, and compare; return how many were replayed.
+
+    Args:
+        family: of the model.
+        step: ticks are filled up to a multiple of it.
+    """
     from hogwild_agents.engine import gpu_attention  # imports triton
 
     tokens, replayed = Tokens(5), 0
@@ -93,6 +98,8 @@ def replay_growing_contexts(family: str) -> int:
         patch.setattr(engine_module, "tuning_of", lambda shape: SMALL)
         patch.setattr(engine_module, "obstacle", lambda *args: None)
         patch.setattr(graphs, "AFTER", 1)
+        patch.setattr(graphs, "_EXACT", 0)
+        patch.setattr(graphs, "_STEP", step)
         engine = Engine(EVERY[family].build(), verify=False, **EVERY[family].engine)
         with engine, Twin(engine, oracle_of(family)) as twin:
             twin.logits = "last"

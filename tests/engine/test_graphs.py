@@ -220,6 +220,107 @@ def test_all_logits_of_single_tokens_are_replayed(engine: Engine, counted: Count
     assert counted["replayed"] >= 3
 
 
+# -- ticks of many feeds
+
+
+@pytest.fixture
+def filled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fill ticks up from the third token on, to multiples of four."""
+    monkeypatch.setattr(graphs, "_EXACT", 2)
+    monkeypatch.setattr(graphs, "_STEP", 4)
+
+
+@pytest.mark.usefixtures("filled")
+@pytest.mark.parametrize("family", QUICK)
+@FEW
+@given(data=st.data())
+def test_ticks_that_are_filled_up_have_the_oracles_logits(family: str, data: st.DataObject) -> None:
+    with twin_of(family) as twin:
+        TeamSchedule(twin, data.draw).run()
+        run_chaos(twin, data.draw)
+
+
+@pytest.mark.sweep
+@pytest.mark.usefixtures("filled")
+@pytest.mark.parametrize("family", SUPPORTED)
+@SWEEP
+@given(data=st.data())
+def test_filled_ticks_of_every_family(family: str, data: st.DataObject) -> None:
+    with twin_of(family) as twin:
+        TeamSchedule(twin, data.draw).run()
+
+
+def one_each(blocks: list[CacheBlock]) -> list[Feed]:
+    """Feeds of one token for each block."""
+    return [Feed(block, [block], [number % 50]) for number, block in enumerate(blocks)]
+
+
+def test_a_recording_serves_ticks_of_a_few_feeds_more(
+    engine: Engine, counted: Counter[str]
+) -> None:
+    blocks = [engine.block(str(number)) for number in range(80)]
+    for _ in range(4):
+        engine.forward(one_each(blocks[:70]))
+    assert engine.graphs == 1
+    counted.clear()
+    found = [engine.forward(one_each(blocks[:count])) for count in range(66, 81)]
+    assert counted == {"replayed": len(found)}
+    assert [len(logits) for logits in found] == list(range(66, 81))
+    with Engine(LLAMA.build(), graphs=False, verify=False) as plain:
+        blocks = [plain.block(str(number)) for number in range(80)]
+        for _ in range(4):
+            plain.forward(one_each(blocks[:70]))
+        wanted = [plain.forward(one_each(blocks[:count])) for count in range(66, 81)]
+    torch.testing.assert_close(torch.cat(found), torch.cat(wanted), atol=1e-5, rtol=0)
+
+
+def test_a_replay_of_a_filled_tick_gives_the_plain_ticks_bits(counted: Counter[str]) -> None:
+    results = []
+    for after in (1, 99):
+        with pytest.MonkeyPatch.context() as patch, Engine(LLAMA.build(), verify=False) as engine:
+            patch.setattr(graphs, "AFTER", after)
+            blocks = [engine.block(str(number)) for number in range(75)]
+            results.append(torch.stack([engine.forward(one_each(blocks)) for _ in range(6)]))
+            assert bool(engine.graphs) == (after == 1)
+    assert torch.equal(*results)
+
+
+def test_what_fills_a_tick_up_is_stored_nowhere(engine: Engine) -> None:
+    blocks = [engine.block(str(number)) for number in range(70)]
+    engine.forward(one_each(blocks))
+    (slab,) = engine._cache.pool.slabs
+    for states in (*slab.keys, *slab.values):
+        states.fill_(77)
+    for _ in range(6):
+        engine.forward(one_each(blocks))
+    assert engine.graphs
+    for states in (*slab.keys, *slab.values):  # [kv_heads, slots, dim]
+        written = (states != 77).any(-1).sum(1)
+        assert written.tolist() == [6 * 70] * len(states)
+
+
+def test_only_ticks_of_many_feeds_are_filled_up(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(graphs, "AFTER", 99)
+    forward, sizes = engine._loan.forward, []
+
+    def seen(input_ids: Tensor, *given: Any) -> Tensor:
+        sizes.append(input_ids.shape[-1])
+        return forward(input_ids, *given)
+
+    monkeypatch.setattr(engine._loan, "forward", seen)
+    blocks = [engine.block(str(number)) for number in range(330)]
+    for count in (64, 65, 80, 81, 320, 321):
+        engine.forward(one_each(blocks[:count]))
+    assert sizes == [64, 80, 80, 96, 320, 321]
+    sizes.clear()
+    engine.forward([Feed(blocks[0], [blocks[0]], [1] * 100)])
+    engine.forward([Feed(block, [block], [1, 2]) for block in blocks[:35]])
+    engine.forward([Feed(block, [block], [1, 2, 3]) for block in blocks[:25]])
+    assert sizes == [100, 80, 75]
+
+
 # -- what is no longer the same
 
 
@@ -556,7 +657,7 @@ def test_ticks_that_are_never_alike_are_not_recorded(
     monkeypatch.setattr(graphs, "AFTER", 2)
     block = engine.block()
     for _ in range(3):
-        for count in range(1, 10):
+        for count in range(1, graphs._RECENT + 2):
             engine.forward([Feed(block, [block], [1] * count)])
             engine.truncate(block, 0)
     assert engine._graphs is not None

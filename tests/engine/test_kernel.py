@@ -49,6 +49,10 @@ def test_recorded_launches_give_the_oracles_logits(interpreted: Interpreter, fam
     assert interpreted(kernel_checks.replay_growing_contexts, family) >= 2
 
 
+def test_what_fills_a_tick_up_changes_nothing(interpreted: Interpreter) -> None:
+    assert interpreted(kernel_checks.replay_growing_contexts, "llama", 4) >= 2
+
+
 @pytest.mark.sweep
 def test_a_wrong_table_would_be_seen(interpreted: Interpreter) -> None:
     errors = interpreted(kernel_checks.spoil, Case(key_dim=16, value_dim=16, turning=16, shared=9))
