@@ -1,7 +1,7 @@
 """Sampling: the next token of each feed, by its own parameters and its own random state.
 
 The parameters act through transformers' logits processors, in the order of its ``generate``. Rows
-that share one parameters object are processed together, and each is what it would be alone. What
+that share equal parameters are processed together, and each is what it would be alone. What
 is left of a large vocabulary after a top-k, top-p or min-p is a few tokens, and on the CPU the
 processors that sort see only these.
 """
@@ -9,7 +9,16 @@ processors that sort see only these.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import (
+    Callable,
+    Collection,
+    Hashable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+    Set,
+)
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from numbers import Integral, Real
@@ -109,6 +118,12 @@ class SamplingParams:
     def _way(self) -> _Way:
         return _Way(self)
 
+    @cached_property
+    def _key(self) -> Hashable:
+        """What equal parameters have in common."""
+        plain = [getattr(self, name) for name in _RANGES if name not in ("banned", "bias")]
+        return type(self), *plain, frozenset(self.banned), frozenset(self.bias.items())
+
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
@@ -196,7 +211,7 @@ def sample(
         else:  # it chooses in a way of its own
             order.append(row)
             chosen.append(sampler.choose(logits[row : row + 1], contexts[row]))
-    for rows in _apart(alike.values(), logits):
+    for rows in _apart(_joined(alike.values(), samplers), logits):
         way = samplers[rows[0]].params._way
         scores = way.shaped(_rows(logits, rows), [contexts[row] for row in rows])
         for places, tokens in way.choose(scores, [samplers[row] for row in rows]):
@@ -209,6 +224,16 @@ def sample(
         _sampled(logits, row, token, samplers[row].params.logprobs)
         for row, token in sorted(zip(order, found, strict=True))
     ]
+
+
+def _joined(groups: Collection[list[int]], samplers: Sequence[Sampler]) -> Iterable[list[int]]:
+    """Return the same rows, those of equal parameters together, in rising order."""
+    if len(groups) == 1:
+        return groups
+    equal: dict[Hashable, list[int]] = {}
+    for rows in groups:
+        equal.setdefault(samplers[rows[0]].params._key, []).extend(rows)
+    return map(sorted, equal.values())
 
 
 def _apart(groups: Iterable[list[int]], logits: Tensor) -> Iterator[list[int]]:

@@ -13,7 +13,15 @@ import torch
 from hypothesis import given, strategies as st
 from torch import Tensor
 
-from hogwild_agents.engine import Engine, Feed, Sampled, Sampler, SamplingParams, sample
+from hogwild_agents.engine import (
+    Engine,
+    Feed,
+    Sampled,
+    Sampler,
+    SamplingParams,
+    sample,
+    sampling,
+)
 from hogwild_agents.errors import ConfigError
 from tests.engine.families import SUPPORTED
 from tests.engine.schedules import Tokens
@@ -469,13 +477,37 @@ def test_rows_that_share_their_parameters_draw_as_each_does_alone(
     steep = torch.rand(rows, 1, generator=generator) * 8
     logits = (steep * torch.randn(rows, LARGE, generator=generator)).round(decimals=1)  # ties
     together = [Sampler(params, row) for row in range(rows)]
+    equal = [Sampler(params.replace(), row) for row in range(rows)]
     alone = [Sampler(params.replace(), row) for row in range(rows)]
     for _ in range(3):
         found = sample(logits, together, [context(0)] * rows)
+        assert found == sample(logits, equal, [context(0)] * rows)
         assert found == [
             sample(logits[row : row + 1], [sampler], [context(0)])[0]
             for row, sampler in enumerate(alone)
         ]
+
+
+def test_rows_of_equal_parameters_are_computed_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes, shaped = [], sampling._Way.shaped
+
+    def counted(self: Any, logits: Tensor, contexts: Any) -> Tensor:
+        sizes.append(len(logits))
+        return shaped(self, logits, contexts)
+
+    monkeypatch.setattr(sampling._Way, "shaped", counted)
+    kinds: list[dict[str, Any]] = [
+        {"temperature": 1, "banned": {3}, "bias": {1: 2, 2: 0.5}},
+        {"temperature": 1, "banned": {3}, "bias": {1: 2, 2: 0.25}},
+        {"temperature": 1, "banned": {4}, "bias": {1: 2, 2: 0.5}},
+        {"temperature": 0},
+    ]
+    samplers = [Sampler(SamplingParams(**kinds[row % 4]), row) for row in range(10)]
+    logits = torch.randn(10, 50, generator=torch.Generator().manual_seed(1))
+    found = sample(logits, samplers, [list] * 10)
+    assert sizes == [3, 3, 2, 2]
+    again = [Sampler(SamplingParams(**kinds[row % 4]), row) for row in range(10)]
+    assert found == [sample(logits[row : row + 1], [again[row]], [list])[0] for row in range(10)]
 
 
 @given(
