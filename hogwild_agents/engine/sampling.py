@@ -269,6 +269,7 @@ class _Way:
     def __init__(self, params: SamplingParams) -> None:
         self.params = params
         self.shaping, self.narrowing = _shaping(params), _narrowing(params)
+        self._writes = bool(params.bias or params.banned)  # to the logits that it is given
         # The nucleus of a top-p alone is settled by the candidates: among them it would be another.
         self._settled = not params.top_k and params.top_p < 1
         self._among = _narrowing(params.replace(top_p=1.0)) if self._settled else self.narrowing
@@ -283,7 +284,7 @@ class _Way:
             return logits
         _check_vocabulary(self.params, logits.shape[-1])
         if self.params.repetition_penalty == 1.0:
-            return _processed(logits.clone(), self.shaping)
+            return _processed(logits.clone() if self._writes else logits, self.shaping)
         rows = [
             _processed(row[None].clone(), self.shaping, context())
             for row, context in zip(logits, contexts, strict=True)
