@@ -19,8 +19,8 @@ import torch
 from hogwild_agents.engine import threads
 
 KERNELS = (
-    "vectors.py", "cpu_amx.py", "cpu_attention.py", "cpu_tiles.py", "cpu_products.py",
-    "cpu_norms.py", "cpu_gates.py", "cpu_elementwise.py", "cpu_jobs.py",
+    "vectors.py", "cpu_amx.py", "cpu_amx_attention.py", "cpu_attention.py", "cpu_tiles.py",
+    "cpu_products.py", "cpu_norms.py", "cpu_gates.py", "cpu_elementwise.py", "cpu_jobs.py",
 )  # fmt: skip
 """The modules that numba compiles."""
 

@@ -35,6 +35,8 @@ EDGE = 16
 """Rows of a tile, and numbers of four bytes in one of them."""
 PAIRS, FOURS = 2 * EDGE, 4 * EDGE
 """Numbers in a row of a tile, of bfloat16 and of int8."""
+LINE = 64
+"""Bytes in a row of a tile."""
 ROOM = 6 * EDGE * EDGE * 4 + 64
 """Bytes that products need besides: six tiles of sums, and the tiles' shapes."""
 
@@ -65,23 +67,40 @@ _is_rounded = tells(int8 if TILES else None)
 
 _BYTE, _I64 = ir.IntType(8), ir.IntType(64)
 _POINTER = _BYTE.as_pointer()
-_LINE = 64
 _SUMS, _WEIGHTS, _STATES = (0, 1, 2, 3), (4, 5), (6, 7)
 """The tiles, by what they hold: the first outputs' sums with both kinds of states come first."""
 
 
-def _call(builder, name, *args):
+def build_tiles(builder, name, *args):
     """Build an instruction of the tiles; whole numbers name them. Without tiles build nothing."""
     if not TILES:
         return
-    values = [_BYTE(arg) if isinstance(arg, int) else arg for arg in args]
+
+    def given(arg):
+        if isinstance(arg, int):
+            return _BYTE(arg)
+        return builder.bitcast(arg, _POINTER) if arg.type.is_pointer else arg
+
+    values = [given(arg) for arg in args]
     kind = ir.FunctionType(ir.VoidType(), [value.type for value in values])
     function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.x86.{name}")
     builder.call(function, values)
 
 
-def _bytes(builder, pointer):
-    return builder.bitcast(pointer, _POINTER)
+def build_shapes(builder, room, heights):
+    """Build: give the tiles their shapes, of so many rows each; all tiles become zero.
+
+    Args:
+        room: byte pointer to 64 bytes.
+        heights: of each tile that is used, a byte.
+    """
+    cgutils.memset(builder, room, _I64(LINE), 0)
+    builder.store(_BYTE(1), room)  # the one palette that there is
+    for tile, height in heights.items():
+        width = builder.gep(room, [_I64(16 + 2 * tile)])  # bytes of a row, of 16 bits
+        builder.store(_BYTE(LINE), width)
+        builder.store(height, builder.gep(room, [_I64(48 + tile)]))
+    build_tiles(builder, "ldtilecfg", room)
 
 
 @intrinsic
@@ -95,33 +114,26 @@ def _shape(context, room, outs):
 
     def build(context, builder, signature, args):
         room, outs = args
-        cgutils.memset(builder, room, _I64(_LINE), 0)
-        builder.store(_BYTE(1), room)  # the one palette that there is
-        rows = builder.trunc(outs, _BYTE)
-        for tile in (*_SUMS, *_WEIGHTS, *_STATES):
-            width = builder.gep(room, [_I64(16 + 2 * tile)])  # bytes of a row, of 16 bits
-            builder.store(_BYTE(_LINE), width)
-            height = builder.gep(room, [_I64(48 + tile)])
-            builder.store(_BYTE(EDGE) if tile in _STATES else rows, height)
-        _call(builder, "ldtilecfg", room)
+        heights = dict.fromkeys((*_SUMS, *_WEIGHTS), builder.trunc(outs, _BYTE))
+        build_shapes(builder, room, heights | dict.fromkeys(_STATES, _BYTE(EDGE)))
         return context.get_dummy_value()
 
     return types.void(room, types.int64), build
 
 
 @intrinsic
-def _release(context):
+def release(context):
     """Give the tiles back, so that the system need not keep them for this thread."""
 
     def build(context, builder, signature, args):
-        _call(builder, "tilerelease")
+        build_tiles(builder, "tilerelease")
         return context.get_dummy_value()
 
     return types.void(), build
 
 
 @intrinsic
-def _lay_tile(context, source, step, rows, to):
+def lay_tile(context, source, step, rows, to):
     """Turn PAIRS numbers of each of up to EDGE rows over: [pairs, rows, 2].
 
     Args:
@@ -162,7 +174,7 @@ def lay(states, count, rows, laid):
         some = min(EDGE, rows - first)
         for at in range(0, count, PAIRS):
             tile = first * count + at * EDGE
-            _lay_tile(shifted(states, first * count + at), count, some, shifted(laid, tile))
+            lay_tile(shifted(states, first * count + at), count, some, shifted(laid, tile))
 
 
 @intrinsic
@@ -204,21 +216,21 @@ def _build_products(builder, args, some, many):
     rows = [builder.gep(states, [builder.mul(apart, _I64(at))]) for at in range(many)]
     shape = [(out, group) for out in range(some) for group in range(many)]
     for out, group in shape:
-        _call(builder, "tilezero", _SUMS[2 * out + group])
+        build_tiles(builder, "tilezero", _SUMS[2 * out + group])
     with cgutils.for_range_slice(builder, _I64(0), count, _I64(PAIRS)) as (at, _):
         tile = builder.mul(at, _I64(EDGE))
         for group, row in enumerate(rows):
-            there = _bytes(builder, builder.gep(row, [tile]))
-            _call(builder, "tileloadd64", _STATES[group], there, _I64(_LINE))
+            there = builder.gep(row, [tile])
+            build_tiles(builder, "tileloadd64", _STATES[group], there, _I64(LINE))
         for out, line in enumerate(lines):
-            here = _bytes(builder, builder.gep(line, [at]))
-            _call(builder, "tileloadd64", _WEIGHTS[out], here, stride)
+            here = builder.gep(line, [at])
+            build_tiles(builder, "tileloadd64", _WEIGHTS[out], here, stride)
             for group in range(many):
                 tiles = _SUMS[2 * out + group], _WEIGHTS[out], _STATES[group]
-                _call(builder, "tdpbf16ps", *tiles)
+                build_tiles(builder, "tdpbf16ps", *tiles)
     for place, (out, group) in enumerate(shape):
-        to = builder.gep(sums, [_I64(place * EDGE * _LINE)])
-        _call(builder, "tilestored64", _SUMS[2 * out + group], to, _I64(_LINE))
+        to = builder.gep(sums, [_I64(place * EDGE * LINE)])
+        build_tiles(builder, "tilestored64", _SUMS[2 * out + group], to, _I64(LINE))
 
 
 @intrinsic
@@ -299,19 +311,19 @@ def multiply(weights, count, outs, laid, rows, bias, biased, results, step, room
         line, more, to = shifted(weights, out * count), shifted(bias, out), shifted(results, out)
         _multiply_outs(line, count, some, width, laid, rows, more, biased, to, step, room)
         out += some * EDGE
-    _release()
+    release()
 
 
 @njit(nogil=True, error_model="numpy")
 def _multiply_outs(weights, count, some, width, laid, rows, bias, biased, results, step, room):
     """Multiply one or two tiles of so many outputs each with all rows; see :func:`multiply`."""
-    sums = shifted(room, _LINE)
+    sums = shifted(room, LINE)
     for first in range(0, rows, 2 * EDGE):
         many = 1 + (rows - first > EDGE)
         _products(weights, count, shifted(laid, first * count), sums, some, many)
         for place in range(some * many):
             out, row = place // many * EDGE, first + place % many * EDGE
-            tile, to = shifted(sums, place * EDGE * _LINE), shifted(results, row * step + out)
+            tile, to = shifted(sums, place * EDGE * LINE), shifted(results, row * step + out)
             _give(tile, width, rows - row, shifted(bias, out), biased, to, step)
 
 
@@ -411,20 +423,20 @@ def _build_rounded_products(builder, weights, step, count, states, sums, some):
     apart = builder.mul(step, _I64(EDGE))
     lines = [builder.gep(weights, [builder.mul(apart, _I64(at))]) for at in range(some)]
     for tile in _SUMS[: 2 * some]:
-        _call(builder, "tilezero", tile)
+        build_tiles(builder, "tilezero", tile)
     with cgutils.for_range_slice(builder, _I64(0), count, _I64(FOURS)) as (at, _):
         there = builder.gep(states, [builder.mul(at, _I64(2 * EDGE))])
         for half, tile in enumerate(_STATES):
-            place = builder.gep(there, [_I64(half * EDGE * _LINE)])
-            _call(builder, "tileloadd64", tile, _bytes(builder, place), _I64(_LINE))
+            place = builder.gep(there, [_I64(half * EDGE * LINE)])
+            build_tiles(builder, "tileloadd64", tile, place, _I64(LINE))
         for out, line in enumerate(lines):
-            here = _bytes(builder, builder.gep(line, [at]))
-            _call(builder, "tileloadd64", _WEIGHTS[out], here, step)
-            _call(builder, "tdpbssd", _SUMS[2 * out], _WEIGHTS[out], _STATES[0])
-            _call(builder, "tdpbsud", _SUMS[2 * out + 1], _WEIGHTS[out], _STATES[1])
+            here = builder.gep(line, [at])
+            build_tiles(builder, "tileloadd64", _WEIGHTS[out], here, step)
+            build_tiles(builder, "tdpbssd", _SUMS[2 * out], _WEIGHTS[out], _STATES[0])
+            build_tiles(builder, "tdpbsud", _SUMS[2 * out + 1], _WEIGHTS[out], _STATES[1])
     for tile in _SUMS[: 2 * some]:
-        to = builder.gep(sums, [_I64(tile * EDGE * _LINE)])
-        _call(builder, "tilestored64", tile, to, _I64(_LINE))
+        to = builder.gep(sums, [_I64(tile * EDGE * LINE)])
+        build_tiles(builder, "tilestored64", tile, to, _I64(LINE))
 
 
 @intrinsic
@@ -491,14 +503,14 @@ def multiply_rounded(weights, count, chunk, outs, laid, factors, rows, sums, ste
         line, to = shifted(weights, out * count), shifted(sums, out)
         _multiply_rounded_outs(line, count, chunk, some, laid, factors, rows, to, step, room)
         out += some * EDGE
-    _release()
+    release()
 
 
 @njit(nogil=True, error_model="numpy")
 def _multiply_rounded_outs(weights, count, chunk, some, laid, factors, rows, sums, step, room):
     """Multiply one or two tiles of outputs with all rows; see :func:`multiply_rounded`."""
-    tile, whole = EDGE * _LINE, -(-rows // EDGE) * EDGE
-    halves = shifted(room, _LINE)
+    tile, whole = EDGE * LINE, -(-rows // EDGE) * EDGE
+    halves = shifted(room, LINE)
     added = shifted(halves, 4 * tile)
     for first in range(0, rows, EDGE):
         states = shifted(laid, 2 * first * count)

@@ -17,6 +17,8 @@ from numba import njit
 from numba.types import float32, float64, int64
 from torch import Tensor
 
+from hogwild_agents.engine import cpu_amx_attention
+from hogwild_agents.engine.cpu_amx import EDGE, TILES, is_tiled, release
 from hogwild_agents.engine.cpu_tiles import ROWS, TILE, see
 from hogwild_agents.engine.vectors import (
     WIDTH,
@@ -101,19 +103,23 @@ class Room(NamedTuple):
 
     queries: Any
     outs: Any
-    keys: Any
-    values: Any
-    scores: Any
     totals: Any
     tops: Any
     lows: Any
     highs: Any
+    keys: Any
+    values: Any
+    scores: Any
 
 
 def place_for(key_dim: int, value_dim: int, rows: int) -> int:
     """Return the bytes that a thread needs for items of at most so many rows of queries."""
     line, width = padded(key_dim), padded(value_dim)
-    return 4 * (rows * (line + width + WIDTH + 3) + TILE * (key_dim + width + ROWS))
+    place = 4 * TILE * (key_dim + width + ROWS)
+    if TILES:
+        rows = -(-rows // EDGE) * EDGE
+        place = max(place, cpu_amx_attention.place_for(key_dim, value_dim, rows))
+    return 4 * (rows * (line + width + WIDTH) + 3 * padded(rows)) + place
 
 
 @njit(nogil=True, error_model="numpy")
@@ -187,19 +193,18 @@ def _layer(job):
 def _room(start, layer, rows):
     """Part what a thread has for itself, for so many rows of queries.
 
-    Queries and outs are [rows, key_dim or value_dim] in whole vectors, keys [key_dim, TILE],
-    values [TILE, value_dim] in whole vectors, scores [ROWS, TILE], totals [rows, WIDTH], and all
-    others [rows].
+    Queries and outs are [rows, key_dim or value_dim] in whole vectors, totals [rows, WIDTH], tops,
+    lows and highs [rows], keys [key_dim, TILE], values [TILE, value_dim] in whole vectors, and
+    scores [ROWS, TILE].
     """
-    line, width = padded(layer.key_dim), padded(layer.value_dim)
+    line, width, many = padded(layer.key_dim), padded(layer.value_dim), padded(rows)
     outs = shifted(start, line * rows)
-    keys = shifted(outs, width * rows)
+    totals = shifted(outs, width * rows)
+    tops = shifted(totals, WIDTH * rows)
+    lows, highs, keys = shifted(tops, many), shifted(tops, 2 * many), shifted(tops, 3 * many)
     values = shifted(keys, layer.key_dim * TILE)
     scores = shifted(values, width * TILE)
-    totals = shifted(scores, ROWS * TILE)
-    tops = shifted(totals, WIDTH * rows)
-    lows, highs = shifted(tops, rows), shifted(tops, 2 * rows)
-    return Room(start, outs, keys, values, scores, totals, tops, lows, highs)
+    return Room(start, outs, totals, tops, lows, highs, keys, values, scores)
 
 
 @njit(nogil=True, error_model="numpy")
@@ -280,21 +285,32 @@ def _attend(layer, element, head, item, following, start_of_room):
     start, stop = get(item, 2), get(item, 3)
     row, count, partial = get(item, 4), get(item, 5), get(item, 6)
     rows = count * layer.group
-    room = _room(start_of_room, layer, rows)
+    keys, values = _place(layer, element, head, item)
+    by_tiles = cpu_amx_attention.suits(keys, layer.key_dim, layer.value_dim)
+    height = cpu_amx_attention.height_for(rows) if by_tiles else 1
+    room = _room(start_of_room, layer, -(-rows // height) * height)
     _clear(layer, room, rows)
     tokens = shifted(pointer(layer.rows, int64), 4 * row)
     latest, earliest = _take_queries(layer, element, head, room, tokens, count, start)
     cap = float32(get(pointer(layer.factors, float64), 1))
-    keys, values = _place(layer, element, head, item)
-    for done in range(0, stop - start, TILE):
-        slots = min(TILE, stop - start - done)
+    tiles = cpu_amx_attention.room_at(room.keys, layer.key_dim, layer.value_dim)
+    if by_tiles:
+        cpu_amx_attention.take_queries(room, tiles, rows, height, layer)
+    step = cpu_amx_attention.SLOTS if by_tiles else TILE
+    for done in range(0, stop - start, step):
+        slots = min(step, stop - start - done)
         open = latest <= done and done + slots - 1 <= earliest
         tile = keys, layer.key_dim, values, layer.value_dim
-        keys, values = shifted(keys, TILE * layer.key_dim), shifted(values, TILE * layer.value_dim)
+        keys, values = shifted(keys, step * layer.key_dim), shifted(values, step * layer.value_dim)
         soon = keys, values
-        if done + TILE >= stop - start:
+        if done + step >= stop - start:
             soon = _place(layer, element, head, following)
-        see(room, rows, *tile, soon, done, slots, open, cap)
+        if by_tiles:
+            cpu_amx_attention.see(room, tiles, rows, height, *tile, soon, done, slots, open, cap)
+        else:
+            see(room, rows, *tile, soon, done, slots, open, cap)
+    if by_tiles:
+        cpu_amx_attention.give_outs(room.outs, rows, layer.value_dim)
     _give_results(layer, head, room, partial, rows)
 
 
@@ -380,6 +396,8 @@ def _attention(job, element):
         if layer.phases & MERGE:
             for token in range(first, last):
                 _merge(layer, element, head, token, room)
+    if is_tiled(pointer(layer.keys, element)):
+        release()
 
 
 def attention(element: Any, sources: int) -> Callable[[int], None]:

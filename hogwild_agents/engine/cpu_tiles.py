@@ -54,7 +54,7 @@ ROWS = 8 if WIDTH == 16 else 6
 """Queries that are multiplied at a time, at most."""
 _BESIDE = 2
 """Vectors of sums that registers hold for each of them."""
-_SLACK = float32(8)
+SLACK = 8.0
 """How far a score may be above what exponentials are taken from: they stay below 3000."""
 _NEVER = float32(-math.inf)
 
@@ -216,44 +216,62 @@ def _lay_values(values, dim, slots, to):
 
 
 @njit(nogil=True, error_model="numpy")
-def _weigh(scores, slots, start, low, high, open, cap, tops, totals, outs, width):
-    """Turn a query's scores [slots] into weights, and rescale what was added up.
-
-    Weights are exponentials above ``tops``, which follows the highest score only when that is
-    much above it: to compare is cheap, and to rescale is not.
+def bend(scores, slots, columns, start, low, high, open, cap):
+    """Bend a query's scores, and make those that it does not see -inf.
 
     Args:
+        scores: float32 pointer to those of so many ``columns``, a multiple of a vector, of which
+            the first ``slots`` are some.
         start: the number of the first slot, counted as ``low`` and ``high`` are.
         open: whether the query sees every slot.
         cap: bends the scores, if it is not 0.
+    """
+    masked = not open or slots != columns
+    if not masked and cap == float32(0):
+        return
+    last = spread(min(high, float32(start + slots - 1)))
+    for at in range(0, columns, WIDTH):
+        score = load(scores, at)
+        if cap != float32(0):
+            score = capped(score, cap)
+        if masked:
+            here = counted(float32(start + at))
+            score = between(spread(low), here, last, score, spread(_NEVER))
+        store(scores, at, score)
+
+
+@njit(nogil=True, error_model="numpy")
+def base_for(scores, columns, tops, totals, outs, width):
+    """Return from what a query's exponentials are taken now, and rescale what was added up.
+
+    That is ``tops``, which follows the highest score only when that is much above it: to compare
+    is cheap, and to rescale is not.
+
+    Args:
         tops, totals, outs: the query's own: a number, a vector whose sum counts, and ``width``.
     """
-    masked = not open or slots % WIDTH != 0
-    if masked or cap != float32(0):
-        last = spread(min(high, float32(start + slots - 1)))
-        for at in range(0, slots, WIDTH):
-            score = load(scores, at)
-            if cap != float32(0):
-                score = capped(score, cap)
-            if masked:
-                here = counted(float32(start + at))
-                score = between(spread(low), here, last, score, spread(_NEVER))
-            store(scores, at, score)
     peaks = spread(_NEVER)
-    for at in range(0, slots, WIDTH):
+    for at in range(0, columns, WIDTH):
         peaks = maximum(load(scores, at), peaks)
     top = get(tops, 0)
-    # It may see nothing yet: its scores are all -inf, and their exponentials are to be 0.
-    base = spread(max(top, float32(-3e38)))
-    if any_above(peaks, spread(top + _SLACK)):
-        highest = largest(peaks)
-        base = spread(highest)
-        put(tops, 0, highest)
-        if top != _NEVER:  # it has seen something
-            kept = exp(spread(top) - base)
-            store(totals, 0, load(totals, 0) * kept)
-            for at in range(0, width, WIDTH):
-                store(outs, at, load(outs, at) * kept)
+    if not any_above(peaks, spread(top + float32(SLACK))):
+        # It may see nothing yet: its scores are all -inf, and their exponentials are to be 0.
+        return max(top, float32(-3e38))
+    highest = largest(peaks)
+    put(tops, 0, highest)
+    if top != _NEVER:  # it has seen something
+        kept = exp(spread(top) - spread(highest))
+        store(totals, 0, load(totals, 0) * kept)
+        for at in range(0, width, WIDTH):
+            store(outs, at, load(outs, at) * kept)
+    return highest
+
+
+@njit(nogil=True, error_model="numpy")
+def _weigh(scores, slots, start, low, high, open, cap, tops, totals, outs, width):
+    """Turn a query's scores [slots] into weights; see :func:`bend` and :func:`base_for`."""
+    bend(scores, slots, padded(slots), start, low, high, open, cap)
+    base = spread(base_for(scores, padded(slots), tops, totals, outs, width))
     sum = load(totals, 0)
     for at in range(0, slots, WIDTH):
         weight = exp(load(scores, at) - base)

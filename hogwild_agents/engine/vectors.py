@@ -401,8 +401,10 @@ def fma(context, left, right, more):
 
 
 def call(builder, name, *args):
-    kind = ir.FunctionType(VECTOR, [VECTOR] * len(args))
-    function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.{name}.{_NAME}")
+    vectors = args[0].type
+    kind = ir.FunctionType(vectors, [vectors] * len(args))
+    name = f"llvm.{name}.v{vectors.count}f32"
+    function = cgutils.get_or_insert_function(builder.module, kind, name)
     return builder.call(function, args)
 
 
@@ -565,50 +567,48 @@ def between(context, low, number, high, value, otherwise):
     return vector(vector, vector, vector, vector, vector), build
 
 
-@intrinsic
-def _times_power_of_two(context, number, exponent):
-    """Return numbers times 2 to the power of whole ones, given as _WHOLE plus these."""
-
-    def build(context, builder, signature, args):
-        bits, power = (builder.bitcast(one, INTEGERS) for one in args)
-        return builder.bitcast(builder.add(bits, builder.shl(power, _all(23))), VECTOR)
-
-    return vector(vector, vector), build
-
-
-@intrinsic
-def _or_zero(context, number, bound, value):
-    """Return ``value``, but 0 where ``number`` is below a bound."""
-
-    def build(context, builder, signature, args):
-        number, bound, value = args
-        return builder.select(builder.fcmp_ordered("<", number, bound), VECTOR(None), value)
-
-    return vector(vector, vector, vector), build
-
-
 _WHOLE = 1.5 * 2**23
 """What rounds a small number to a whole one by being added to it."""
 
 
-@njit(nogil=True)
-def exp(number):
+@intrinsic
+def exp(context, number):
     """Return e to the power of numbers up to 88, to 2 units in the last place; 0 below -87.3."""
-    least = spread(float32(-87.3))
-    bounded = maximum(least, number)
-    sum = fma(bounded, spread(float32(1.4426950408889634)), spread(float32(_WHOLE)))
-    whole = sum - spread(float32(_WHOLE))
-    rest = fma(whole, spread(float32(-0.693359375)), bounded)
-    rest = fma(whole, spread(float32(2.12194440e-4)), rest)
+
+    def build(context, builder, signature, args):
+        return build_exp(builder, args[0])
+
+    return vector(vector), build
+
+
+def build_exp(builder, numbers):
+    """Build :func:`exp` for a vector of any size.
+
+    What is as long as several registers keeps the processor busy: each step waits for the last.
+    """
+    kind = numbers.type
+    wide = ir.VectorType(_I32, kind.count)
+
+    def all(value):
+        return ir.Constant(kind, [value] * kind.count)
+
+    bounded = _build_maximum(builder, all(-87.3), numbers)
+    sum = call(builder, "fma", bounded, all(1.4426950408889634), all(_WHOLE))
+    whole = builder.fsub(sum, all(_WHOLE))
+    rest = call(builder, "fma", whole, all(-0.693359375), bounded)
+    rest = call(builder, "fma", whole, all(2.12194440e-4), rest)
     # Of degree 6, with the least error between -ln(2) / 2 and ln(2) / 2: 3e-9.
-    series = spread(float32(0.0013814541138503313))
-    series = fma(series, rest, spread(float32(0.008368745140756686)))
-    series = fma(series, rest, spread(float32(0.041668390767676526)))
-    series = fma(series, rest, spread(float32(0.1666652039870018)))
-    series = fma(series, rest, spread(float32(0.4999999343218732)))
-    series = fma(series, rest, spread(float32(1)))
-    series = fma(series, rest, spread(float32(1)))
-    return _or_zero(number, least, _times_power_of_two(series, sum))
+    first, *others = (
+        0.0013814541138503313, 0.008368745140756686, 0.041668390767676526,
+        0.1666652039870018, 0.4999999343218732, 1.0, 1.0,
+    )  # fmt: skip
+    series = all(first)
+    for factor in others:
+        series = call(builder, "fma", series, rest, all(factor))
+    power = builder.shl(builder.bitcast(sum, wide), ir.Constant(wide, [23] * kind.count))
+    result = builder.bitcast(builder.add(builder.bitcast(series, wide), power), kind)
+    above = builder.fcmp_unordered(">=", numbers, all(-87.3))
+    return builder.select(above, result, kind(None))
 
 
 @njit(nogil=True)

@@ -26,10 +26,13 @@ MAY_COMPILE = {
         ("triton", "gpu_attention gpu_tick"),
         (
             "numba",
-            "compiled vectors cpu_amx cpu_attention cpu_tiles cpu_products cpu_norms cpu_gates "
-            "cpu_elementwise cpu_jobs",
+            "compiled vectors cpu_amx cpu_amx_attention cpu_attention cpu_tiles cpu_products "
+            "cpu_norms cpu_gates cpu_elementwise cpu_jobs",
         ),
-        ("llvmlite", "vectors cpu_amx cpu_attention cpu_tiles cpu_products cpu_jobs"),
+        (
+            "llvmlite",
+            "vectors cpu_amx cpu_amx_attention cpu_attention cpu_tiles cpu_products cpu_jobs",
+        ),
     )
 }
 # The runtime's only doors to torch and transformers; the others see tensors at most as a type.
