@@ -124,7 +124,9 @@ class Spawn:
     """Let a new worker join.
 
     Attributes:
-        worker: the new one, under a name that nobody in the run has.
+        worker: the new one, under a name that nobody in the run has. Of two policies that take
+            one name at the same event, the first has it; of the other it is told
+            (``PolicyFailed``), and nobody joins.
         fork_of: whose unfinished text it goes on from, as a copy of its own; None to begin anew.
             It continues in the other's sentence, and signs with its own name from its next step on.
     """

@@ -174,9 +174,12 @@ class ActionTaken:
 class PolicyFailed:
     """A policy raised. An observer's failure is told and changes nothing else.
 
+    So is it told where a policy lets somebody join under a name that was free at the event, but
+    that somebody else has taken since, such as another policy with its answer to the same event.
+
     Attributes:
         policy: the policy's name.
-        error: what it raised, in words.
+        error: what it raised, or what is wrong, in words.
         tick: how many ticks of the run were over.
     """
 

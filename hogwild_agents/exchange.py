@@ -8,19 +8,46 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hogwild_agents import events as ev
-from hogwild_agents.actions import Action
+from hogwild_agents.actions import Action, Conclude, Finish, Spawn
 from hogwild_agents.checks import Situation, fault
 from hogwild_agents.clock import Clock
 from hogwild_agents.ending import Ending
 from hogwild_agents.errors import PolicyError, UsageError
 from hogwild_agents.log import get_logger
-from hogwild_agents.panel import Panel, Proposal
+from hogwild_agents.panel import HANDLERS, Hearer, Panel, Proposal, failure
+from hogwild_agents.policy import Policy
 from hogwild_agents.record import Record
 
 if TYPE_CHECKING:
     from hogwild_agents.desk import Desk
 
 _log = get_logger(__name__)
+
+
+class _Hearing:
+    """An event that policies are asked about, and how far that has come.
+
+    One that was cut off is gone on with later: nobody is asked twice, and nobody is left out.
+
+    Attributes:
+        event: what has happened.
+        left, named: how many had left by then, and how many names had been taken.
+        hearers: who is still to be asked; None before anybody was.
+        proposals: what is still to be taken of the answers.
+        inner: what has come of that, to be heard before anything else.
+        error: what ends the run after that.
+    """
+
+    __slots__ = ("error", "event", "hearers", "inner", "left", "named", "proposals")
+
+    def __init__(self, event: ev.Event, left: int, named: int) -> None:
+        self.event = event
+        self.left = left
+        self.named = named
+        self.hearers: deque[Hearer] | None = None
+        self.proposals: deque[Proposal] = deque()
+        self.inner: deque[_Hearing] = deque()
+        self.error: PolicyError | None = None
 
 
 class Exchange:
@@ -52,23 +79,25 @@ class Exchange:
         self._take = take
         self._dismissed: list[Desk] = []
         self._left: list[str] = []  # who has left, in this order
-        # What policies are to be asked about, and how many had left when it happened.
-        self._heard: deque[tuple[ev.Event, int]] = deque()
+        self._named: list[tuple[str, Policy | None]] = []  # names taken in mid-run, and by whom
+        self._heard: deque[_Hearing] = deque()  # what policies are to be asked about
         self._untold: deque[ev.Event] = deque()  # of that
+        self._cut: deque[_Hearing] = deque()  # whose asking was cut off, before anything else
         self._telling = False
 
     async def emit(self, *events: ev.Event) -> None:
         """Tell events to everybody, then take what the policies ask for, in their order.
 
         All are told before the first policy is asked: what was written is on record, even if
-        whoever wrote it is cancelled while a policy thinks.
+        whoever wrote it is cancelled while a policy thinks. Policies that were not asked then are
+        asked first thing with the next events.
 
         Raises:
             PolicyError: a controller raised, or asked for what cannot be; the run has failed.
         """
         told = self._told(events)
         try:
-            await self._consult(told)
+            await self._consult(*told)
         finally:
             self._let_go()
 
@@ -81,7 +110,10 @@ class Exchange:
 
         What listeners do meanwhile is told afterwards.
         """
-        self._heard += [(event, len(self._left)) for event in events]
+        for event in events:
+            if type(event) is ev.WorkerJoined:
+                self._named.append((event.worker, None))
+            self._heard.append(self._hearing(event))
         self._untold += events
         if self._telling:
             return
@@ -95,7 +127,8 @@ class Exchange:
     async def catch_up(self, ended: ev.TickEnded) -> None:
         """Tell the end of a tick; ask the policies about that, and before about what was heard.
 
-        What happens meanwhile, and what is left where this is cancelled, comes after the next tick.
+        What happens meanwhile, and what was not begun where this is cancelled, comes after the next
+        tick.
 
         Raises:
             PolicyError: see :meth:`emit`.
@@ -105,9 +138,18 @@ class Exchange:
         try:
             while left and self._heard:
                 left -= 1
-                await self._consult([self._heard.popleft()])
+                await self._consult(self._heard.popleft())
         finally:
             self._let_go()
+
+    async def end(self, ended: ev.RunEnded) -> None:
+        """Ask the policies about the end of the run, which everybody else is told later.
+
+        Raises:
+            PolicyError: a controller raised.
+        """
+        self._cut.clear()
+        await self._consult(self._hearing(ended))
 
     def act(self, action: Action, source: str) -> None:
         """Take an action that somebody outside asks for.
@@ -119,6 +161,8 @@ class Exchange:
         if wrong:
             raise UsageError(f"{source} {wrong}.")
         self.hear(ev.ActionTaken(policy=source, action=action, tick=self._clock.ticks))
+        if isinstance(action, Spawn):
+            self._named.append((action.worker.name, None))
         self.hear(*self._take(action))
         self._let_go()
 
@@ -127,49 +171,110 @@ class Exchange:
         if not desk.left:
             self._dismissed.append(desk)
 
-    def _told(self, events: Sequence[ev.Event]) -> list[tuple[ev.Event, int]]:
-        """Tell events to those who only listen; return them, and how many have left by then."""
+    def _told(self, events: Sequence[ev.Event]) -> list[_Hearing]:
+        """Tell events to those who only listen; return what policies are to be asked about."""
         for event in events:
             self._record.tell(event)
             if type(event) is ev.WorkerLeft:
                 self._left.append(event.worker)
-        return [(event, len(self._left)) for event in events]
+        return [self._hearing(event) for event in events]
 
-    async def _consult(self, events: Sequence[tuple[ev.Event, int]]) -> None:
-        """Ask the policies about events, each of when so many workers had left."""
+    def _hearing(self, event: ev.Event) -> _Hearing:
+        return _Hearing(event, len(self._left), len(self._named))
+
+    async def _consult(self, *hearings: _Hearing) -> None:
+        """Ask the policies, before about what was cut off."""
+        due, self._cut = self._cut, deque()
+        due += hearings
         try:
-            for event, before in events:
-                for proposal in await self._panel.consult(event, self._clock.ticks):
-                    await self._accept(proposal, event, before)
+            while due:
+                await self._hear_out(due[0])
+                due.popleft()
         except PolicyError as error:
             self._ending.fail(error)
             raise
+        except BaseException:
+            self._cut.extendleft(reversed(due))
+            raise
 
-    async def _accept(self, proposal: Proposal, event: ev.Event, before: int) -> None:
-        """Take an action that answers an event, of when so many workers had left."""
-        wrong = fault(proposal.action, event, self._situation())
-        if wrong:
-            what = f"{proposal.source} ({type(proposal.action).__name__}) {wrong}"
-            if self._is_late(proposal, event, before):
-                _log.info("action dropped", reason=what)
+    async def _hear_out(self, hearing: _Hearing) -> None:
+        """Ask the policies about one event, and take what they want, from where that stands."""
+        if hearing.hearers is None:
+            hearing.hearers = deque(self._panel.hearers(hearing.event))
+        while True:
+            while hearing.inner:
+                await self._hear_out(hearing.inner[0])
+                hearing.inner.popleft()
+            if hearing.error is not None:
+                raise hearing.error
+            if hearing.hearers:
+                hearer = hearing.hearers.popleft()
+                try:
+                    hearing.proposals += await self._panel.ask(hearer, hearing.event)
+                except Exception as error:
+                    self._failed(hearer.policy, hearing, error)
+            elif hearing.proposals:
+                self._accept(hearing.proposals.popleft(), hearing)
+            else:
                 return
-            raise PolicyError(f"{what}.")
-        if self._ending.outcome is not None:
-            return  # the run is ending already
-        action, tick = proposal.action, self._clock.ticks
-        taken = ev.ActionTaken(policy=proposal.policy, action=action, tick=tick)
-        self._record.tell(taken)
-        joined = self._take(action)
-        await self._panel.consult(taken, tick)
-        await self._consult(self._told(joined))  # who is dismissed goes after all actions
 
-    def _is_late(self, proposal: Proposal, event: ev.Event, before: int) -> bool:
-        """Whether an action is wrong only since somebody has left while the policies waited."""
+    def _failed(self, policy: Policy, hearing: _Hearing, error: Exception) -> None:
+        """Tell that a policy has raised."""
+        reason, handler = f"{type(error).__name__}: {error}", HANDLERS[type(hearing.event)]
+        _log.warning("policy failed", policy=policy.name, handler=handler, error=reason)
+        self._complain(policy, hearing, reason)
+        if not policy.observes_only:
+            hearing.error = failure(policy, hearing.event, reason)
+            hearing.error.__cause__ = error
+
+    def _complain(self, policy: Policy, hearing: _Hearing, reason: str) -> None:
+        failed = ev.PolicyFailed(policy=policy.name, error=reason, tick=self._clock.ticks)
+        told = self._told([failed])
+        if not isinstance(hearing.event, ev.PolicyFailed):  # whoever fails in hearing of a failure
+            hearing.inner += told
+
+    def _accept(self, proposal: Proposal, hearing: _Hearing) -> None:
+        """Take an action that answers an event."""
+        action, policy = proposal.action, proposal.policy
+        wrong = fault(action, hearing.event, self._situation())
+        if wrong:
+            what = f"The policy {policy.name} ({type(action).__name__}) {wrong}."
+            if not self._is_late(proposal, hearing):
+                raise PolicyError(what)
+            _log.info("action dropped", reason=what)
+            if isinstance(action, Spawn) and self._is_named(action.worker.name):
+                self._complain(policy, hearing, f"it {wrong}.")
+            return
+        if self._ending.outcome is not None or (self._ending.over and not _ends(action)):
+            return  # the run is ending already
+        taken = ev.ActionTaken(policy=policy.name, action=action, tick=self._clock.ticks)
+        told = self._told([taken])
+        if isinstance(action, Spawn):
+            self._named.append((action.worker.name, policy))
+        told += self._told(self._take(action))  # who is dismissed goes after all actions
+        hearing.inner += told
+
+    def _is_late(self, proposal: Proposal, hearing: _Hearing) -> bool:
+        """Whether an action is wrong only by what others have done since the event.
+
+        That is, somebody has left, or a name was taken.
+        """
         now = self._situation()
-        present = {**now.present, **dict.fromkeys(self._left[before:], True)}
-        return not fault(proposal.action, event, replace(now, present=present))
+        named = {name for name, by in self._named[hearing.named :] if by is not proposal.policy}
+        there = {name: here for name, here in now.present.items() if name not in named}
+        left = dict.fromkeys(self._left[hearing.left :], True)
+        then = replace(now, present=there | left, speakers={*now.speakers} - named)
+        return not fault(proposal.action, hearing.event, then)
+
+    def _is_named(self, name: str) -> bool:
+        now = self._situation()
+        return name in now.present or name in now.speakers
 
     def _let_go(self) -> None:
         dismissed, self._dismissed = self._dismissed, []
         for desk in dismissed:
             desk.dismiss()
+
+
+def _ends(action: Action) -> bool:
+    return isinstance(action, Conclude | Finish)

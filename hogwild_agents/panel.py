@@ -15,27 +15,24 @@ import anyio
 from hogwild_agents import events as ev
 from hogwild_agents.actions import Action
 from hogwild_agents.errors import ConfigError, PolicyError, UsageError
-from hogwild_agents.log import get_logger
 from hogwild_agents.policy import Policy
 from hogwild_agents.run_view import RunView
 from hogwild_agents.stray import unless_stray
 
-_log = get_logger(__name__)
-_HANDLERS = {kind: f"on_{name}" for name, kind in ev.NAMES.items()}
+HANDLERS = {kind: f"on_{name}" for name, kind in ev.NAMES.items()}
 _LISTEN_ONLY = (ev.RunEnded, ev.ActionTaken, ev.PolicyFailed)
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """An action, and who asked for it: "The policy RedundancyCheck", or whoever else."""
+    """An action, and which policy asked for it."""
 
-    source: str
-    policy: str
+    policy: Policy
     action: Action
 
 
 @dataclass(frozen=True)
-class _Hearer:
+class Hearer:
     """A policy that hears of one kind of event.
 
     Attributes:
@@ -60,18 +57,16 @@ class Panel:
 
     Args:
         policies: copied, so that runs share no state, unless they decide for the team.
-        tell: tells an event to everybody else.
 
     Raises:
         ConfigError: a policy cannot be copied.
     """
 
-    def __init__(self, policies: Sequence[Policy], tell: Callable[[ev.Event], None]) -> None:
+    def __init__(self, policies: Sequence[Policy]) -> None:
         self._entries = [_Entry(policy) for policy in policies]
-        self._tell = tell
         self._view: RunView | None = None
         # By the kind of event and the worker that it is about, until copies change.
-        self._hearers: dict[tuple[type, str | None], list[_Hearer]] = {}
+        self._hearers: dict[tuple[type, str | None], list[Hearer]] = {}
         for entry in self._entries:
             if entry.given.decides == "run":
                 entry.copies[None] = _copy(entry.given)
@@ -116,60 +111,47 @@ class Panel:
                 entry.given = _copy(entry.given)  # whose copies are those of workers to come
                 entry.given.enabled = on
 
-    async def consult(self, event: ev.Event, tick: int) -> list[Proposal]:
-        """Ask every policy about an event; return what the controllers want.
+    async def ask(self, hearer: Hearer, event: ev.Event) -> list[Proposal]:
+        """Ask one policy about an event; return what it wants, if it is a controller.
 
         Raises:
-            PolicyError: a controller raised, or took too long.
+            Exception: whatever the policy raised, or that it took too long.
         """
-        proposals: list[Proposal] = []
-        for hearer in self._concerned(event):
-            policy = hearer.policy
-            if not policy.enabled:
-                continue
-            try:
-                answer = await (_ask(hearer, event) if hearer.waits else hearer.ask(event))
-                if answer is None or policy.observes_only or isinstance(event, _LISTEN_ONLY):
-                    continue
-                source = f"The policy {policy.name}"
-                proposals += [Proposal(source, policy.name, act) for act in _actions(answer)]
-            except Exception as error:
-                await self._failed(policy, event, error, tick)
-        return proposals
+        policy = hearer.policy
+        if not policy.enabled:
+            return []
+        answer = await (_ask(hearer, event) if hearer.waits else hearer.ask(event))
+        if answer is None or policy.observes_only or isinstance(event, _LISTEN_ONLY):
+            return []
+        return [Proposal(policy, action) for action in _actions(answer)]
 
-    def _concerned(self, event: ev.Event) -> Sequence[_Hearer]:
+    def hearers(self, event: ev.Event) -> Sequence[Hearer]:
         """Return whose handler does anything about an event, in the order of being asked."""
         kind, worker = type(event), getattr(event, "worker", None)
         found = self._hearers.get((kind, worker))
         if found is None:
-            found = self._hearers[kind, worker] = self._find_hearers(_HANDLERS[kind], worker)
+            found = self._hearers[kind, worker] = self._find_hearers(HANDLERS[kind], worker)
         return found
 
-    def _find_hearers(self, handler: str, about: str | None) -> list[_Hearer]:
+    def _find_hearers(self, handler: str, about: str | None) -> list[Hearer]:
         return [
-            _Hearer(policy, method, _may_wait(method))
+            Hearer(policy, method, _may_wait(method))
             for entry in self._entries
             for worker, policy in entry.copies.items()
             if about is None or worker in (None, about)
             if not _ignores(method := getattr(policy, handler), handler)
         ]
 
-    async def _failed(self, policy: Policy, event: ev.Event, error: Exception, tick: int) -> None:
-        reason = f"{type(error).__name__}: {error}"
-        handler = _HANDLERS[type(event)]
-        _log.warning("policy failed", policy=policy.name, handler=handler, error=reason)
-        failed = ev.PolicyFailed(policy=policy.name, error=reason, tick=tick)
-        self._tell(failed)
-        if not isinstance(event, ev.PolicyFailed):  # whoever fails in hearing of a failure
-            await self.consult(failed, tick)
-        if not policy.observes_only:
-            raise PolicyError(
-                f"The policy {policy.name} failed in {handler} ({reason}), which ends the run: "
-                "mend the policy, or make it an Observer if it only watches."
-            ) from error
+
+def failure(policy: Policy, event: ev.Event, reason: str) -> PolicyError:
+    """Return what ends a run in which a controller has raised."""
+    return PolicyError(
+        f"The policy {policy.name} failed in {HANDLERS[type(event)]} ({reason}), which ends the "
+        "run: mend the policy, or make it an Observer if it only watches."
+    )
 
 
-async def _ask(hearer: _Hearer, event: ev.Event) -> object:
+async def _ask(hearer: Hearer, event: ev.Event) -> object:
     """Call a handler that may wait; whatever it awaits is cut off after the policy's timeout."""
     timeout, who = hearer.policy.timeout, f"The policy {hearer.policy.name}"
     if timeout is None:

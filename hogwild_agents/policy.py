@@ -136,7 +136,7 @@ class Policy:
         return None
 
     async def on_policy_failed(self, event: PolicyFailed) -> Answer:
-        """Some observer failed; the answer to this event is ignored."""
+        """An observer failed, or a name was taken; the answer to this event is ignored."""
         return None
 
     async def on_run_ended(self, event: RunEnded) -> Answer:

@@ -69,7 +69,7 @@ class Run:
         self._prompt = prompt
         self._ending = Ending()
         self._record = Record(transcript, on_event, self._ending.fail)
-        self._panel = Panel(team.policies, self._record.tell)
+        self._panel = Panel(team.policies)
         self._share = Share(team.model.engine, team.coordinator)
         self._thinking = Thinking(
             problem, team, self._panel, self._record, self._ending, self._share
@@ -103,8 +103,8 @@ class Run:
             stack.callback(self._close)
             await self._attempt(self._solve(stack))
             self._ended = self._ending.reason
-            event, tick = ev.RunEnded(result=self.result), self._thinking.clock.ticks
-            await self._attempt(self._panel.consult(event, tick))
+            event = ev.RunEnded(result=self.result)
+            await self._attempt(self._thinking.exchange.end(event))
         failure = self._ending.failure
         if isinstance(failure, RunError):
             failure.result = self.result

@@ -29,7 +29,7 @@ from hogwild_agents.events import (
 from hogwild_agents.limits import Limits
 from hogwild_agents.policy import Observer, Policy
 from tests.runtime.book import check_feeds
-from tests.runtime.rig import PROBLEM, Typist, make_team, play, solve, steps_of
+from tests.runtime.rig import PROBLEM, Play, Typist, make_team, play, solve, steps_of, watched
 
 pytestmark = pytest.mark.anyio
 
@@ -342,6 +342,85 @@ async def test_every_wrong_action_is_named(action: Any, kind: type, message: str
         raise record.error
     assert not record.told(ActionTaken)
     assert record.error.result == record.result
+
+
+# -- names
+
+
+class Namer(Policy):
+    """Lets workers of these names join when a tick has ended, and speaks to Bob."""
+
+    decides = "team"
+
+    def __init__(self, *names: str, tick: int = 1, fork_of: str | None = None) -> None:
+        self.names = names
+        self.tick = tick
+        self.fork_of = fork_of
+        self.failed: list[PolicyFailed] = []
+
+    async def on_tick_ended(self, event: TickEnded) -> Sequence[Action]:
+        await checkpoint()
+        if event.tick != self.tick:
+            return []
+        spawns = [Spawn(worker=Typist(one, 2), fork_of=self.fork_of) for one in self.names]
+        return [*spawns, Say(worker="Bob", text=f"{self.name} {id(self)}. ")]
+
+    async def on_policy_failed(self, event: PolicyFailed) -> None:
+        self.failed.append(event)
+
+
+class Second(Namer):
+    """Another one."""
+
+
+TAKEN = "it spawned 'Eve', whose name is taken in this run: give another name."
+
+
+@pytest.mark.parametrize("forks", [(None, None), ("Alice", None), (None, "Bob"), ("Bob", "Alice")])
+async def test_of_two_policies_that_spawn_one_name_at_once_the_second_is_told_so(
+    forks: Sequence[str | None],
+) -> None:
+    first, second = Namer("Eve", fork_of=forks[0]), Second("Eve", "Ann", fork_of=forks[1])
+    team = make_team(policies=[first, second], limits=Limits(ticks=6))
+    record = Play(team)
+    async with watched(team, record):
+        await team.solve(PROBLEM, on_event=record.events.append)
+    (failed,) = record.told(PolicyFailed)
+    assert (failed.policy, failed.error) == ("Second", TAKEN)
+    assert first.failed == second.failed == [failed]
+    joined = [(event.worker, event.forked_from) for event in record.told(WorkerJoined)]
+    assert sorted(joined) == [("Ann", forks[1]), ("Eve", forks[0])]
+    assert all(f"{one.name} {id(one)}. " in record.text("Bob") for one in (first, second))
+
+
+async def test_a_name_that_a_person_has_taken_while_policies_waited_is_told() -> None:
+    class Waits(Observer):
+        async def on_tick_ended(self, event: TickEnded) -> None:
+            if event.tick == 1:
+                run.say("I am Eve.", speaker="Eve")
+
+    team = make_team(policies=[Second("Eve"), Waits()], limits=Limits(ticks=4))
+    events: list[Event] = []
+    run = team.start(PROBLEM, on_event=events.append)
+    assert (await run.execute()).reason == "ticks"
+    assert [event.error for event in events if isinstance(event, PolicyFailed)] == [TAKEN]
+
+
+@pytest.mark.parametrize(
+    "policies",
+    [[Second("Eve", "Eve")], [Namer("Eve"), Second("Eve", tick=2)], [Second("Alice")]],
+    ids=["one policy twice", "later", "a worker's"],
+)
+async def test_a_name_that_was_taken_when_a_policy_was_asked_fails_the_run(
+    policies: list[Namer],
+) -> None:
+    record = await play(make_team(policies=policies, limits=Limits(ticks=6)))
+    assert isinstance(record.error, PolicyError)
+    assert "(Spawn) spawned" in str(record.error)
+    assert "whose name is taken in this run" in str(record.error)
+
+
+# -- failures of handlers
 
 
 async def test_a_handler_that_cannot_be_awaited_or_answers_nonsense_fails_by_name() -> None:
