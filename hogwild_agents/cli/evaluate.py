@@ -128,10 +128,24 @@ def evaluate(config: RunConfig, plan: Plan, *, as_json: bool) -> int:
     tasks = {seed: _tasks(plan, config.model, seed) for seed in plan.seeds}
     outcomes: list[Outcome] = []
     began = time.monotonic()
-    with loaded(config, quiet=False) as model:
-        code = anyio.run(_measure, config, plan, tasks, model, outcomes)
+    with Stop() as stop:
+        with loaded(config, quiet=False) as model:
+            code = anyio.run(_measure, config, plan, tasks, model, outcomes, stop)
+        seconds = time.monotonic() - began
+        _tell(config, plan, outcomes, seconds, broken_off=bool(code), as_json=as_json)
+    return code
+
+
+def _tell(
+    config: RunConfig,
+    plan: Plan,
+    outcomes: Sequence[Outcome],
+    seconds: float,
+    *,
+    broken_off: bool,
+    as_json: bool,
+) -> None:
     scores = score(outcomes, plan.arms)
-    seconds = time.monotonic() - began
     if as_json:
         known = {"model": config.model, "budget": config.budget, "seeds": plan.seeds}
         print(json.dumps({**known, "seconds": seconds, "arms": [asdict(one) for one in scores]}))
@@ -140,9 +154,8 @@ def evaluate(config: RunConfig, plan: Plan, *, as_json: bool) -> int:
         if scores:
             print_table(console, _table(scores))
         console.print(_caption(config, plan, len(outcomes), seconds), style="bright_black")
-        if code:
+        if broken_off:
             console.print("Interrupted: this is what was measured until then.")
-    return code
 
 
 # -- problems
@@ -176,6 +189,7 @@ async def _measure(
     tasks: dict[int, list[Task]],
     model: LanguageModel,
     outcomes: list[Outcome],
+    stop: Stop,
 ) -> int:
     """Run everything; return the exit code, which says whether a signal broke it off."""
     from hogwild_agents import CacheCoordinator
@@ -184,7 +198,7 @@ async def _measure(
     places = anyio.Semaphore(plan.concurrency)
     failures: list[HogwildError] = []
     tally = Tally(len(jobs))
-    stop = Stop()
+    given_up = anyio.CancelScope()
     coordinator = CacheCoordinator(model.engine)
 
     async def work(arm: Arm, seed: int, task: Task) -> None:
@@ -198,13 +212,12 @@ async def _measure(
         tally.advance(f"{arm.layout} × {arm.workers}")
 
     with tally:
-        async with coordinator, anyio.create_task_group() as group:
-            group.start_soon(stop.heed, group.cancel_scope)
-            async with anyio.create_task_group() as runs:
-                for job in jobs:
-                    await places.acquire()
-                    runs.start_soon(work, *job)
-            group.cancel_scope.cancel()
+        async with stop.heeding(given_up, tally.close), coordinator:
+            with given_up:
+                async with anyio.create_task_group() as runs:
+                    for job in jobs:
+                        await places.acquire()
+                        runs.start_soon(work, *job)
     if failures:
         raise failures[0]
     return 0 if len(outcomes) == len(jobs) else stop.code

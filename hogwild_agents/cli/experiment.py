@@ -5,8 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import anyio
 from rich.console import Console
@@ -33,6 +35,7 @@ from hogwild_agents.experiment.report import Report, make_report
 from hogwild_agents.experiment.store import Outcome, Store, read_store
 from hogwild_agents.experiment.table import as_csv, as_json, as_markdown, as_tables, caption
 from hogwild_agents.experiment.tasks import Scorer, problems_of, scorer_of
+from hogwild_agents.file_lock import is_taken
 
 if TYPE_CHECKING:
     from hogwild_agents import CacheCoordinator, LanguageModel, RunResult, Team
@@ -113,24 +116,26 @@ def experiment(
     jobs = jobs_of(cells, problems_of(task), plan.seeds)
     folder = Path(file.stem) if out is None else out
     path, common, code = folder / STORE, common_of(plan), 0
-    if report_only:
-        outcomes = read_store(path, common)
-    else:
-        with Store(path, common) as store:
-            outcomes = store.outcomes
-            left = [job for job in jobs if job.key not in outcomes]
-            if left:
-                with loaded(config, quiet=False) as model:
-                    code = anyio.run(_run, plan, left, len(jobs), judge, model, store)
-    done = [outcomes[job.key] for job in jobs if job.key in outcomes]
-    if not done:
-        print(f"hogwild: nothing is done of {counted(len(jobs), 'run')} yet.", file=sys.stderr)
-    else:
-        report = make_report(file.stem, plan, cells, done, planned=len(jobs))
-        _tell(report, folder, form)
-    if code:
-        sys.stdout.flush()
-        print("Interrupted: the same command goes on.", file=sys.stderr)
+    with Stop() as stop:
+        if not report_only:
+            with Store(path, common) as store:
+                left = [job for job in jobs if job.key not in store.outcomes]
+                if left:
+                    with loaded(config, quiet=False) as model:
+                        code = anyio.run(_run, plan, left, len(jobs), judge, model, store, stop)
+
+        def read() -> list[Outcome]:
+            outcomes = read_store(path, common)
+            return [outcomes[job.key] for job in jobs if job.key in outcomes]
+
+        make = partial(make_report, file.stem, plan, cells, planned=len(jobs))
+        if done := read():
+            _show(_write(done, read, make, folder), folder, form)
+        else:
+            print(f"hogwild: nothing is done of {counted(len(jobs), 'run')} yet.", file=sys.stderr)
+        if code:
+            sys.stdout.flush()
+            print("Interrupted: the same command goes on.", file=sys.stderr)
     return code
 
 
@@ -157,7 +162,13 @@ def _config(plan: Plan, threads: int | None) -> RunConfig:
 
 
 async def _run(
-    plan: Plan, jobs: Sequence[Job], planned: int, judge: Judge, model: LanguageModel, store: Store
+    plan: Plan,
+    jobs: Sequence[Job],
+    planned: int,
+    judge: Judge,
+    model: LanguageModel,
+    store: Store,
+    stop: Stop,
 ) -> int:
     """Do the jobs over one coordinator, until all are done or a signal comes; return the code."""
     from hogwild_agents import CacheCoordinator
@@ -175,15 +186,16 @@ async def _run(
 
     limit = plan.run.concurrency
     failure: HogwildError | None = None
-    stop = Stop()
+    given_up = anyio.CancelScope()
     with Tally(planned, planned - len(jobs)) as tally:
-        async with coordinator, anyio.create_task_group() as group:
-            group.start_soon(stop.heed, group.cancel_scope)
+        async with stop.heeding(given_up, tally.close), coordinator:
             try:
-                await run_jobs(jobs, solve, store, limit=limit, on_done=lambda _: tally.advance())
+                with given_up:
+                    await run_jobs(
+                        jobs, solve, store, limit=limit, on_done=lambda _: tally.advance()
+                    )
             except HogwildError as error:  # raised in here, it would come out as a group's
                 failure = error
-            group.cancel_scope.cancel()
     if failure is not None:
         raise failure
     return 0 if all(job.key in store.outcomes for job in jobs) else stop.code
@@ -219,10 +231,27 @@ def _team(cell: Cell, seed: int, model: LanguageModel, coordinator: CacheCoordin
 # -- what is told
 
 
-def _tell(report: Report, folder: Path, form: str) -> None:
-    """Write all tables and the plot, and show the tables in one form."""
-    for name, write in WRITERS.items():
-        _replace(folder / name, write(report))
+def _write(
+    done: list[Outcome],
+    read: Callable[[], list[Outcome]],
+    make: Callable[[list[Outcome]], Report],
+    folder: Path,
+) -> Report:
+    """Write all tables and the plot of what is done, and return that.
+
+    Meanwhile more may be done, and written by another process: whoever writes last looks again.
+    """
+    while True:
+        report, told = make(done), done
+        for name, write in WRITERS.items():
+            _replace(folder / name, write(report))
+        done = read()
+        if done == told or is_taken(folder / STORE):  # by who will write them when it is done
+            return report
+
+
+def _show(report: Report, folder: Path, form: str) -> None:
+    """Show the tables in one form."""
     if form in FORMATS:
         print(FORMATS[form](report), end="")
         return
@@ -235,11 +264,14 @@ def _tell(report: Report, folder: Path, form: str) -> None:
 
 
 def _replace(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    part = path.with_name(f"{path.name}.part")
+    """Write a file whole or not at all, whoever else writes it."""
+    part = path.with_name(f"{path.name}.{uuid4().hex}.part")
     try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
+        try:
+            part.write_text(text, encoding="utf-8")
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
     except OSError as error:
         raise ConfigError(
             f"The file {str(path)!r} cannot be written ({error.strerror}): name another folder."

@@ -14,13 +14,22 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import NoReturn
 
-__all__ = ["INTERRUPTED", "SENTENCE", "TERMINATED", "ends_at_once", "second_ends"]
+__all__ = [
+    "INTERRUPTED",
+    "SENTENCE",
+    "TERMINATED",
+    "end_at_once",
+    "ends_at_once",
+    "second_ends",
+]
 
 INTERRUPTED = 130
 """The exit code after Ctrl-C, as shells have it."""
 TERMINATED = 143
 """That after SIGTERM."""
+_CODES = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
 SENTENCE = "hogwild: interrupted before there was anything to keep."
 _SHOW_CURSOR = b"\x1b[?25h"
 
@@ -60,6 +69,13 @@ def ends_at_once(tidy: Callable[[], object] | None = None) -> Iterator[None]:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def end_at_once(number: int, frame: FrameType | None) -> NoReturn:
+    """End the program there and then, with the exit code that shells have for a signal."""
+    with suppress(Exception):
+        sys.stdout.flush()
+    os._exit(_CODES[signal.Signals(number)])
+
+
 @contextmanager
 def second_ends(tidy: Callable[[], object] | None = None) -> Iterator[None]:
     """While it lasts, the second SIGINT or SIGTERM ends the program there and then.
@@ -70,7 +86,6 @@ def second_ends(tidy: Callable[[], object] | None = None) -> Iterator[None]:
     Args:
         tidy: called before the end, to give the terminal back.
     """
-    codes = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
     heard: list[int] = []
 
     def heed(number: int, frame: FrameType | None) -> None:
@@ -79,14 +94,13 @@ def second_ends(tidy: Callable[[], object] | None = None) -> Iterator[None]:
             with suppress(Exception):  # it may have come in the midst of writing
                 if tidy is not None:
                     tidy()
-                sys.stdout.flush()
-            os._exit(codes[signal.Signals(number)])  # a forward under way would be waited for
+            end_at_once(number, frame)  # a forward under way would be waited for
         former = before[signal.Signals(number)]
         if callable(former):
             former(number, frame)
 
-    before = {one: signal.getsignal(one) for one in codes}
-    for one in codes:
+    before = {one: signal.getsignal(one) for one in _CODES}
+    for one in _CODES:
         signal.signal(one, heed)
     try:
         yield

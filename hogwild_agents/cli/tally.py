@@ -53,6 +53,10 @@ class Tally:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Take the bar off the terminal."""
         self._bar.stop()
 
     def advance(self, what: str = "Runs") -> None:

@@ -119,6 +119,28 @@ def test_second_ctrl_c_ends_a_run_whose_event_loop_is_busy(tmp_path: Path) -> No
     assert terminal.is_given_back
 
 
+def test_second_ctrl_c_ends_an_evaluation_and_gives_the_terminal_back(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "import anyio\n"
+        "from hogwild_agents import Policy\n"
+        "class Stubborn(Policy):\n"
+        "    async def on_tick_ended(self, event):\n"
+        "        with anyio.CancelScope(shield=event.tick == 3):\n"
+        "            await anyio.sleep(600 if event.tick == 3 else 0)\n"
+    )
+    (tmp_path / "mine.toml").write_text("policies = ['mine:Stubborn']\n")
+    with Terminal("eval", "--config", "mine.toml", cwd=tmp_path) as terminal:
+        terminal.read_until(rb"Runs .* 0/2500")
+        with pytest.raises(AssertionError, match="goes on"):
+            terminal.finish(2)  # until the third tick
+        terminal.press_ctrl_c()
+        with pytest.raises(AssertionError, match="goes on"):
+            terminal.finish(1)
+        terminal.press_ctrl_c()
+        assert terminal.finish(10) == 130
+    assert terminal.is_given_back
+
+
 def test_an_evaluation_that_is_broken_off_says_so(tmp_path: Path) -> None:
     with Terminal("eval", "--problems", "500", cwd=tmp_path) as terminal:
         terminal.read_until(rb"combined .* [1-9]\d*/2500")

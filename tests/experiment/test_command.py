@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import tomllib
 from pathlib import Path
@@ -17,6 +18,7 @@ from hogwild_agents.cli import experiment
 from hogwild_agents.cli.app import call
 from hogwild_agents.experiment.cells import baselines, cells_of
 from hogwild_agents.experiment.plan import Plan
+from hogwild_agents.experiment.report import Report
 from hogwild_agents.experiment.tasks import problems_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -124,6 +126,149 @@ def test_report_runs_nothing(
     monkeypatch.setattr(experiment, "loaded", no_model)
     assert call(["experiment", str(plan), "--report"]) == 0
     assert capsys.readouterr().err == "hogwild: nothing is done of 4 runs yet.\n"
+
+
+def test_who_writes_a_report_last_leaves_what_is_done_by_then(
+    plan: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though the last run is done, and reported, while an older report is written."""
+    assert call(["experiment", str(plan)]) == 0
+    folder = plan.parent / "small"
+    whole = {name: (folder / name).read_text() for name in experiment.WRITERS}
+    store = folder / "results.jsonl"
+    *lines, last = store.read_text().splitlines(keepends=True)
+    store.write_text("".join(lines))
+    as_markdown = experiment.WRITERS["table.md"]
+
+    def overtaken(report: Report) -> str:
+        if report.runs == 3:
+            with store.open("a") as file:
+                file.write(last)
+            assert call(["experiment", str(plan), "--report"]) == 0
+        return as_markdown(report)
+
+    monkeypatch.setattr(experiment, "WRITERS", {**experiment.WRITERS, "table.md": overtaken})
+    capsys.readouterr()
+    assert call(["experiment", str(plan), "--report", "--format", "json"]) == 0
+    assert capsys.readouterr().out.endswith(whole["table.json"])
+    assert {name: (folder / name).read_text() for name in experiment.WRITERS} == whole
+    assert {path.name for path in folder.iterdir()} == {"results.jsonl", *experiment.WRITERS}
+
+
+def test_a_report_that_is_written_twice_at_once_is_whole(plan: Path) -> None:
+    assert call(["experiment", str(plan)]) == 0
+    folder = plan.parent / "small"
+    whole = {name: (folder / name).read_text() for name in experiment.WRITERS}
+    codes: list[int] = []
+
+    def report() -> None:
+        codes.extend(call(["experiment", str(plan), "--report"]) for _ in range(10))
+
+    threads = [threading.Thread(target=report) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        assert {name: (folder / name).read_text() for name in experiment.WRITERS} == whole
+    assert codes == [0] * 40
+    assert {path.name for path in folder.iterdir()} == {"results.jsonl", *experiment.WRITERS}
+
+
+STUBBORN = """
+import time
+from pathlib import Path
+
+import anyio
+from hogwild_agents import Policy
+
+
+class Stubborn(Policy):
+    async def on_tick_ended(self, event):
+        try:
+            await anyio.sleep(60)
+        finally:
+            Path("ending").touch()
+            {wait}
+"""
+WAITS = {
+    "busy": "time.sleep(60)",
+    "waiting": "with anyio.CancelScope(shield=True): await anyio.sleep(60)",
+}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such signals")
+@pytest.mark.parametrize(
+    ("command", "wait", "number", "code"),
+    [
+        ("eval", "waiting", signal.SIGTERM, 143),
+        ("experiment", "busy", signal.SIGTERM, 143),
+        ("experiment", "waiting", signal.SIGINT, 130),
+    ],
+)
+def test_a_second_signal_ends_it_at_once(
+    command: str, wait: str, number: signal.Signals, code: int, plan: Path
+) -> None:
+    folder = plan.parent
+    (folder / "mine.py").write_text(STUBBORN.replace("{wait}", WAITS[wait]))
+    (folder / "mine.toml").write_text("policies = ['mine:Stubborn']\n")
+    plan.write_text(
+        SMALL.replace("workers = 2", "workers = 2\npolicies = 'mine'")
+        + "[policies]\nmine = ['mine:Stubborn']\n"
+    )
+    options = ["--config", "mine.toml"] if command == "eval" else [str(plan)]
+    arguments = [sys.executable, "-m", "hogwild_agents.cli", command, *options]
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{folder}"}
+    with subprocess.Popen(
+        arguments, stderr=subprocess.PIPE, text=True, env=environment, cwd=folder
+    ) as process:
+        assert process.stderr is not None
+        while " runs ..." not in process.stderr.readline():
+            assert process.poll() is None
+        time.sleep(1)  # for the first tick
+        process.send_signal(number)
+        deadline = time.monotonic() + 20
+        while not (folder / "ending").exists():
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.send_signal(number)
+        try:
+            _, said = process.communicate(timeout=10)
+        finally:
+            process.kill()
+    assert process.returncode == code
+    assert "Traceback" not in said
+    if command == "experiment":
+        assert {path.name for path in (folder / "small").iterdir()} == {"results.jsonl"}
+        assert stored(folder / "small") == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such signals")
+def test_a_second_signal_ends_it_at_once_while_it_reports(plan: Path) -> None:
+    plan.write_text(SMALL.replace("problems = 2", "problems = 40"))
+    program = (
+        "import sys, time\n"
+        "from hogwild_agents.cli import experiment\n"
+        "from hogwild_agents.cli.app import call\n"
+        "def slow(report):\n"
+        "    print('reporting', file=sys.stderr, flush=True)\n"
+        "    time.sleep(60)\n"
+        "experiment.WRITERS = {**experiment.WRITERS, 'table.csv': slow}\n"
+        f"sys.exit(call(['experiment', {str(plan)!r}]))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        assert process.stderr is not None
+        for sign in ("runs done", "reporting"):
+            while sign not in process.stderr.readline():
+                assert process.poll() is None
+            process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=10)
+    assert process.returncode == 143
+    assert "Traceback" not in said
+    files = {path.name for path in (plan.parent / "small").iterdir()}
+    assert files == {"results.jsonl", "table.md"}
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no such signals")
