@@ -141,7 +141,7 @@ def _in_rows(calls: Sequence[Call]) -> list[Call]:
     for _, row in groupby(calls, lambda call: isinstance(call[0], threads.Job)):
         some = list(row)
         jobs = [function for function, *_ in some if isinstance(function, threads.Job)]
-        if len(jobs) > 1:
+        if len(jobs) > 1 and threads.meet():
             some = [(threads.Jobs(compiled.jobs().address, jobs), (), {})]
         result += some
     return result

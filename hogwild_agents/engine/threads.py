@@ -96,16 +96,16 @@ class Jobs:
 
     Args:
         function: the address of ``cpu_jobs.py``'s function.
-        jobs: at least one, all for as many threads.
+        jobs: at least one, all for as many threads; where these are several, they can :func:`meet`.
     """
 
     def __init__(self, function: int, jobs: Sequence[Job]) -> None:
         self._function, self._jobs = function, jobs
         self._count = jobs[0].count
-        barrier = 0 if self._count == 1 else _address("GOMP_barrier")
+        self._together = None if self._count == 1 else _together()
+        barrier = 0 if self._together is None else _barrier()
         numbers = [0, len(jobs), barrier, *(number for job in jobs for number in job.row)]
         self._table = (ctypes.c_int64 * len(numbers))(*numbers)
-        self._together = None if self._count == 1 else _together()
 
     def __call__(self) -> None:
         """Run them, and wait until each thread has come back."""
@@ -161,6 +161,11 @@ def available() -> bool:
     return torch.get_num_threads() == 1 or _together() is not None
 
 
+def meet() -> bool:
+    """Whether torch's threads can wait for each other, or a job is run on one of them anyhow."""
+    return torch.get_num_threads() == 1 or _together() is None or _barrier() != 0
+
+
 def give_back() -> None:
     """Give back the threads that OpenMP keeps for the calling thread, until it computes again.
 
@@ -172,8 +177,10 @@ def give_back() -> None:
         pause(_SOFT)
 
 
-def _address(name: str) -> int:
-    return ctypes.cast(getattr(_loaded(), name), ctypes.c_void_p).value or 0
+def _barrier() -> int:
+    """Return the address of what lets threads wait for each other; 0 if there is no such thing."""
+    found = getattr(_loaded(), "GOMP_barrier", None)
+    return 0 if found is None else ctypes.cast(found, ctypes.c_void_p).value or 0
 
 
 @cache

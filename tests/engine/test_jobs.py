@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
@@ -76,3 +82,56 @@ def test_what_lies_between_jobs_parts_them() -> None:
     kinds = [type(function) for function, *_ in tape._replayed]
     assert kinds.count(threads.Jobs) == 2
     assert len(kinds) == 3
+
+
+class Lacking:
+    """All libraries of this process, but for one function."""
+
+    def __init__(self, name: str) -> None:
+        self._all = ctypes.CDLL(None)
+        self._name = name
+
+    def __getattr__(self, name: str) -> Any:
+        if name == self._name:
+            raise AttributeError(f"undefined symbol: {name}")
+        return getattr(self._all, name)
+
+
+@contextmanager
+def lacking(name: str) -> Iterator[None]:
+    """Another OpenMP, which has no such function."""
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        patch.setattr(threads, "_loaded", lambda: Lacking(name))
+        threads._together.cache_clear()
+        try:
+            yield
+        finally:
+            threads._together.cache_clear()
+
+
+@pytest.mark.skipif(not hasattr(threads._loaded(), "GOMP_barrier"), reason="it lacks here")
+@pytest.mark.parametrize("name", ["GOMP_barrier", "GOMP_parallel"])
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_where_openmp_lacks_a_function_the_same_is_computed(name: str, count: int) -> None:
+    """By kernels one by one, or by one thread; or by torch, where it lacked from the beginning."""
+    layers = [nn.Linear(WIDTH, WIDTH).bfloat16() for _ in range(5)]
+    states = torch.randn(3, WIDTH).bfloat16()
+
+    def work() -> Tensor:
+        result = states
+        for layer in layers:
+            result = layer(result) + states
+        return result
+
+    with torch.no_grad(), limited(count):
+        products = Products(layers, int8=False)
+        expected = work()
+        with lacking(name):
+            tape = Tape(work)
+            for _ in range(3):
+                tape.result.zero_()
+                tape.replay()
+                assert torch.equal(tape.result, expected)
+            assert compiled.works() == (count == 1 or name == "GOMP_barrier")
+        products.undo()
