@@ -50,7 +50,10 @@ def fault(action: object, event: ev.Event | None, at: Situation) -> str:
     if isinstance(event, ev.LimitReached) and not isinstance(action, _ENDING):
         kind = type(action).__name__
         return f"answered the end of the thinking with {kind}: return Conclude or Finish"
-    return check(action, at)
+    try:
+        return check(action, at)
+    except (TypeError, AttributeError) as error:  # of what is no text, no tuple or no name at all
+        return f"gave {action!r}, in which something is of a wrong type ({error}): mend that"
 
 
 # -- one check an action
@@ -75,7 +78,9 @@ def _ban(action: act.Ban, at: Situation) -> str:
         return wrong
     if not action.texts and not action.token_ids:
         return "banned nothing: give texts or token_ids"
-    texts: tuple[object, ...] = action.texts
+    texts: object = action.texts
+    if not isinstance(texts, tuple | list | set | frozenset):
+        return f"banned the texts {texts!r}: give a tuple of strings"
     for text in texts:
         if not isinstance(text, str) or not text:
             return f"banned the text {text!r}: give strings that are not empty"
@@ -120,6 +125,11 @@ def _spawn(action: act.Spawn, at: Situation) -> str:
         return f"spawned {worker!r}, which is no worker: give a Worker"
     if worker.name in at.present or worker.name in at.speakers:
         return f"spawned {worker.name!r}, whose name is taken in this run: give another name"
+    try:
+        for text in (worker.name, worker.role, worker.public_role, worker.problem or ""):
+            at.model.encode(text)
+    except UsageError as error:
+        return f"spawned a worker of whom nothing can be written ({str(error).rstrip('.')})"
     return "" if action.fork_of is None else _absent(action.fork_of, at)
 
 

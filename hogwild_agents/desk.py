@@ -296,10 +296,8 @@ class Desk:
             self._thinking.join_fork(spawn, self, block)
             for spawn, block in zip(forks, result.forked, strict=True)
         ]
-        if joined:
-            await self._thinking.exchange.emit(*joined)
-        if askings:
-            await self._tell(askings, result, count)
+        if joined or askings:
+            await self._thinking.exchange.emit(*joined, *self._verdicts(askings, result, count))
         return result.sampled[count - 1] if count else None
 
     async def _hand_in_end(self) -> None:
@@ -345,18 +343,18 @@ class Desk:
                 f"{self.name} waits for a tick already: let one task of a worker write at a time."
             )
 
-    async def _tell(self, askings: Sequence[Asking], result: TickResult, start: int) -> None:
+    def _verdicts(
+        self, askings: Sequence[Asking], result: TickResult, start: int
+    ) -> Iterator[ev.Event]:
         for asking in askings:
             stop = start + len(asking.feeds)
             verdict = asking.verdict(result.scores[start:stop])
-            await self._thinking.exchange.emit(
-                ev.ProbeAnswered(
-                    worker=asking.probe.worker,
-                    question=asking.probe.question,
-                    probabilities=verdict.probabilities,
-                    mass=verdict.mass,
-                    tick=self._thinking.clock.ticks,
-                )
+            yield ev.ProbeAnswered(
+                worker=asking.probe.worker,
+                question=asking.probe.question,
+                probabilities=verdict.probabilities,
+                mass=verdict.mass,
+                tick=self._thinking.clock.ticks,
             )
             start = stop
 

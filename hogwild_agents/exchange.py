@@ -251,7 +251,13 @@ class Exchange:
         told = self._told([taken])
         if isinstance(action, Spawn):
             self._named.append((action.worker.name, policy))
-        told += self._told(self._take(action))  # who is dismissed goes after all actions
+        try:
+            told += self._told(self._take(action))  # who is dismissed goes after all actions
+        except Exception as error:  # else the worker is blamed in whose task this is
+            raise PolicyError(
+                f"The policy {policy.name} asked for {action!r}, which failed "
+                f"({type(error).__name__}: {error}): mend the policy."
+            ) from error
         hearing.inner += told
 
     def _is_late(self, proposal: Proposal, hearing: _Hearing) -> bool:

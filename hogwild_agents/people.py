@@ -21,6 +21,7 @@ from hogwild_agents.layouts import Layout
 from hogwild_agents.log import get_logger
 from hogwild_agents.share import Share
 from hogwild_agents.text import decode_continuation
+from hogwild_agents.worker_names import is_name
 
 if TYPE_CHECKING:
     from hogwild_agents.team import Team
@@ -201,12 +202,13 @@ class People:
             UsageError: the text is empty, or a name is wrong; nothing was said.
         """
         self._check(text, to, speaker, workers, coming)
+        known = self._people.get(speaker)
+        speech = self._speech(text, speaker, 1 if known is None else known.spoken + 1)
         events: list[ev.Event] = []
-        if speaker not in self._people:
+        if known is None:
             self._people[speaker] = self._join(speaker, board)
             events.append(ev.WorkerJoined(worker=speaker, tick=self._clock.ticks))
         person = self._people[speaker]
-        speech = self._speech(text, speaker, person.spoken + 1)
         if to is not None:
             board.address(speaker, speech.step, to)
         waits = person.add(speech, partial(self._share.join, speaker))
@@ -232,6 +234,10 @@ class People:
         workers: Collection[str],
         coming: Collection[str],
     ) -> None:
+        if not is_name(speaker):
+            raise UsageError(f"The speaker is {speaker!r}, but must be one line of text.")
+        if not isinstance(text, str):
+            raise UsageError(f"{speaker} said {text!r}, which is no text: give a string.")
         if not text.strip() or not self._team.model.encode(text):
             raise UsageError(f"{speaker} said {text!r}, which is nothing: give some text.")
         if speaker in workers or speaker in coming:
@@ -239,7 +245,9 @@ class People:
                 f"A worker is called {speaker!r}: speak under another name, or have the worker say "
                 "it with run.act(Say(...))."
             )
-        unknown = [name for name in to or () if name not in workers]
+        if to is not None and not isinstance(to, Collection):
+            raise UsageError(f"{to!r} names nobody to speak to: give a name, or a list of names.")
+        unknown = [name for name in to or () if name not in tuple(workers)]
         if unknown or (to is not None and not to):
             names = ", ".join(workers)
             raise UsageError(f"{to!r} names nobody to speak to in this run: name some of {names}.")

@@ -132,7 +132,7 @@ class Run:
         Args:
             text: what to say.
             to: who shall see it: a name or several; None for all workers, those to come too.
-            speaker: under which name; not that of a worker.
+            speaker: under which name, one line; not that of a worker.
 
         Raises:
             UsageError: the text is empty, or a name is wrong; nothing was said.

@@ -44,6 +44,7 @@ class Seating:
         Raises:
             ConfigError: a policy that decides for each worker cannot be copied.
         """
+        self._panel.join(worker.name)  # first: a seat without a worker would be waited for
         team, share, board = self._team, self._share, self._thinking.board
         board.limit(worker.name, sees=worker.sees, seen_by=worker.seen_by)
         draft = Draft(place, board, team.layout, team.headings, team.model, share.block)
@@ -53,7 +54,6 @@ class Seating:
         if seated.tools:
             desk.tool_use = ToolUse(seated, team.model, team.headings)
         self._thinking.desks[worker.name] = desk
-        self._panel.join(worker.name)
         return desk
 
     def join(self, worker: Worker, block: CacheBlock) -> tuple[Desk, list[TickFeed]]:

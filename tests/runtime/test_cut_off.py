@@ -8,11 +8,12 @@ from typing import Any
 import anyio
 import pytest
 
-from hogwild_agents.actions import Action, Finish, Say, Spawn
+from hogwild_agents.actions import Action, Finish, Probe, Say, Spawn
 from hogwild_agents.events import (
     ActionTaken,
     Event,
     PolicyFailed,
+    ProbeAnswered,
     StepEnded,
     TickEnded,
     TokensWritten,
@@ -158,3 +159,43 @@ async def test_an_action_that_comes_when_the_run_is_stopped_is_dropped(kind: Any
     assert not result.failures
     taken = [type(event.action) for event in record.told(ActionTaken)]
     assert taken == ([Say] if kind is ActionTaken else [])
+
+
+@pytest.mark.parametrize("fork", [True, False])
+async def test_answers_to_probes_come_though_a_policy_is_cut_off_before_them(fork: bool) -> None:
+    class Asks(Policy):
+        async def on_tick_ended(self, event: TickEnded) -> Sequence[Action]:
+            if event.tick != 2:
+                return []
+            probes = [Probe(worker="Bob", question=text) for text in ("Sure? ", "Done? ")]
+            return [*probes, *[Spawn(worker=Typist("Carol", 2), fork_of="Bob")] * fork]
+
+        async def on_probe_answered(self, event: ProbeAnswered) -> None:
+            answered.append(event.question)
+
+    class Delays(Policy):
+        async def delay(self, event: Any) -> None:
+            if not waits.is_set():
+                waits.set()
+                await anyio.sleep_forever()
+
+        on_worker_joined = on_probe_answered = delay
+
+    async def cut_off(worker: Typist) -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(worker.type, "Now.\n\n")
+            await waits.wait()
+            group.cancel_scope.cancel()
+        with worker.parked():
+            await until(lambda: worker.run_view.ticks > 7)
+
+    answered: list[str] = []
+    waits = anyio.Event()
+    workers = ["Alice", Typist("Bob", 1, cut_off, 3)]
+    team = make_team(workers=workers, policies=[Delays(), Asks()], limits=Limits(ticks=12))
+    record = Play(team)
+    async with watched(team, record):
+        await team.solve(PROBLEM, on_event=record.events.append)
+    assert waits.is_set()
+    assert [event.question for event in record.told(ProbeAnswered)] == ["Sure? ", "Done? "]
+    assert answered == ["Sure? ", "Done? "]

@@ -181,6 +181,13 @@ async def test_wrong_speech_is_refused_and_nothing_is_said() -> None:
                 errors.append(str(caught.value))
             with pytest.raises(UsageError, match="A worker is called 'Ada'"):
                 run.say("Hi", speaker="Ada")
+            for name in ("", "Joe\nAda", 7, "\ud800"):
+                with pytest.raises(UsageError, match=r"The speaker is .* one line|surrogate"):
+                    run.say("Hi", speaker=name)  # type: ignore[arg-type]
+            with pytest.raises(UsageError, match="User said 7, which is no text: give a string"):
+                run.say(7)  # type: ignore[arg-type]
+            with pytest.raises(UsageError, match="7 names nobody to speak to: give a name"):
+                run.say("Hi", 7)  # type: ignore[arg-type]
 
     team = Team(
         scripted_model({"Ada": "Let me think."}),

@@ -6,10 +6,11 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
+import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from hogwild_agents.actions import Action, Conclude, Finish, Probe, Say, Spawn
+from hogwild_agents.actions import Action, Ban, Conclude, Finish, Probe, Say, Spawn
 from hogwild_agents.errors import ConfigError, PolicyError
 from hogwild_agents.events import (
     NAMES,
@@ -28,6 +29,7 @@ from hogwild_agents.events import (
 )
 from hogwild_agents.limits import Limits
 from hogwild_agents.policy import Observer, Policy
+from hogwild_agents.worker import Worker
 from tests.runtime.book import check_feeds
 from tests.runtime.rig import PROBLEM, Play, Typist, make_team, play, solve, steps_of, watched
 
@@ -329,6 +331,10 @@ WRONG: list[tuple[Any, type, str]] = [
     (Finish(answer=7), TickEnded, "gave the answer 7, which is no string"),  # type: ignore[arg-type]
     (Finish(author=7), TickEnded, "gave the author 7"),  # type: ignore[arg-type]
     (Finish(reason=""), TickEnded, "gave the reason ''"),
+    (Say(worker=["Bob"], text="Hi"), TickEnded, "of a wrong type .unhashable type: 'list'"),  # type: ignore[arg-type]
+    (Ban(worker="Bob", texts="no"), TickEnded, "banned the texts 'no': give a tuple"),  # type: ignore[arg-type]
+    (Ban(worker="Bob", token_ids=5), TickEnded, "of a wrong type .*mend that"),  # type: ignore[arg-type]
+    (Spawn(worker=Worker("Eve", role="\ud800")), TickEnded, "half of a surrogate pair"),
 ]
 
 
@@ -421,6 +427,44 @@ async def test_a_name_that_was_taken_when_a_policy_was_asked_fails_the_run(
 
 
 # -- failures of handlers
+
+
+class Few(Policy):
+    """Can be copied so many times."""
+
+    decides = "worker"
+
+    def __init__(self, left: list[int]) -> None:
+        self.left = left
+
+    def __deepcopy__(self, memo: object) -> Few:
+        if not self.left:
+            raise RuntimeError("no more")
+        self.left.pop()
+        return Few(self.left)
+
+
+async def test_what_fails_when_it_is_taken_is_the_policys_fault_and_no_workers() -> None:
+    spawns = [Namer(name, tick=tick) for tick, name in enumerate(("Eve", "Eda", "Ann"), 1)]
+    record = await play(make_team(policies=[Few([1] * 4), *spawns]))
+    assert isinstance(record.error, PolicyError)
+    assert "The policy Namer asked for Spawn(worker=Typist('Eda'" in str(record.error)
+    assert "no more" in str(record.error)
+    assert not record.result.failures
+
+
+async def test_nobody_is_waited_for_who_could_not_join() -> None:
+    def listen(event: Event) -> None:
+        if isinstance(event, TickEnded) and event.tick == 2:
+            with pytest.raises(ConfigError, match=r"Few cannot be copied .*no more"):
+                run.act(Spawn(worker=Typist("Eve", 2)))
+            caught.append(event)
+
+    caught: list[Event] = []
+    run = make_team(policies=[Few([1] * 3)], limits=Limits(ticks=4)).start(PROBLEM, on_event=listen)
+    with anyio.fail_after(20):
+        assert (await run.execute()).reason == "ticks"
+    assert caught
 
 
 async def test_a_handler_that_cannot_be_awaited_or_answers_nonsense_fails_by_name() -> None:
