@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from textwrap import indent
 from typing import Self, TextIO
 
 from hogwild_agents.cli.progress import Progress
@@ -77,7 +78,8 @@ class PlainView:
 
     def _print_step(self, step: StepRecord, end: str = "") -> None:
         opening = f"{printable(step.worker)} [{step.number}]: "
-        text = step.body.replace("\n", "\n" + " " * len(opening))
+        margin = " " * len(opening)
+        text = indent(step.body, margin).removeprefix(margin)  # empty lines stay empty
         self._print(f"{opening}{text}{end}")
 
     def _print(self, line: str) -> None:

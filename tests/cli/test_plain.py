@@ -8,7 +8,7 @@ import pytest
 
 from hogwild_agents.cli.plain import PlainView
 from hogwild_agents.cli.progress import Progress
-from hogwild_agents.events import Event, LimitReached, RunEnded, WorkerLeft
+from hogwild_agents.events import Event, LimitReached, RunEnded, TokensWritten, WorkerLeft
 from tests.cli.scripted import result_of, script
 
 
@@ -45,6 +45,16 @@ def test_lines_of_a_step_stand_below_each_other() -> None:
     lines = shown(list(script({"Al": ["Look:\n```\nx\n```\nSo."]}))).splitlines()
     assert lines[0].startswith("Al [1]: Look:")
     assert all(line.startswith(" " * 8) for line in lines[1:4])
+
+
+def test_empty_lines_of_a_step_stay_empty() -> None:
+    texts = ("**Al [1]:** ", "So.\n\nWait")
+    begin, *_ = script({"Al": ["So."]})
+    events = [
+        TokensWritten(worker="Al", step=1, tick=9, tokens=(1,), text=text, source="forced")
+        for text in texts
+    ]
+    assert shown([begin, *events]).startswith("Al [1]: So.\n\n        Wait …\n")
 
 
 @pytest.mark.parametrize(
