@@ -44,13 +44,11 @@ from hogwild_agents.engine.vectors import (
     build_exp,
     build_spread,
     get,
-    load,
     prefetch,
     recast,
     shifted,
     spread,
     store,
-    vector,
 )
 
 SLOTS = PAIRS
@@ -137,15 +135,33 @@ def _shape(context, room, height):
 
 
 @intrinsic
-def _cut(context, numbers):
-    """Return float32 numbers cut off after the digits that bfloat16 has: what is left has 16."""
+def _split(context, numbers, count, to, apart):
+    """Write so many float32 numbers as three of bfloat16 each, which add up to them.
+
+    Of a number's 24 digits each part has 8, so that nothing is rounded.
+
+    Args:
+        count: a multiple of WIDTH.
+        to: bfloat16 pointer to the first parts; others follow by ``apart`` elements.
+    """
 
     def build(context, builder, signature, args):
-        bits = builder.bitcast(args[0], INTEGERS)
-        bits = builder.and_(bits, ir.Constant(INTEGERS, [0xFFFF0000] * WIDTH))
-        return builder.bitcast(bits, VECTOR)
+        numbers, count, to, apart = args
+        upper = ir.Constant(INTEGERS, [0xFFFF0000] * WIDTH)
+        sixteen = ir.Constant(INTEGERS, [16] * WIDTH)
+        short = ir.VectorType(ir.IntType(16), WIDTH)
+        with cgutils.for_range_slice(builder, _I64(0), count, _I64(WIDTH)) as (at, _):
+            place = builder.bitcast(builder.gep(numbers, [at]), VECTOR.as_pointer())
+            rest = builder.load(place, align=4)
+            for part in range(_PARTS):
+                bits = builder.and_(builder.bitcast(rest, INTEGERS), upper)
+                rest = builder.fsub(rest, builder.bitcast(bits, VECTOR))
+                there = builder.add(builder.mul(apart, _I64(part)), at)
+                there = builder.bitcast(builder.gep(to, [there]), short.as_pointer())
+                builder.store(builder.trunc(builder.lshr(bits, sixteen), short), there, align=2)
+        return context.get_dummy_value()
 
-    return vector(vector), build
+    return types.void(numbers, types.int64, to, types.int64), build
 
 
 @njit(nogil=True, error_model="numpy")
@@ -156,15 +172,7 @@ def take_queries(room, tiles, rows, height, layer):
     for at in range(0, layer.value_dim, WIDTH):
         store(tiles.nothing, at, spread(float32(0)))
     whole = -(-rows // height) * height
-    for row in range(rows):
-        for at in range(row * key_dim, (row + 1) * key_dim, WIDTH):
-            query = load(room.queries, at)
-            first = _cut(query)
-            rest = query - first
-            second = _cut(rest)
-            store(tiles.queries, at, first)
-            store(tiles.queries, whole * key_dim + at, second)
-            store(tiles.queries, 2 * whole * key_dim + at, rest - second)
+    _split(room.queries, rows * key_dim, tiles.queries, whole * key_dim)
 
 
 # -- keys and values
