@@ -6,10 +6,11 @@ angles and the scale have made float32, is the sum of three numbers of bfloat16,
 as these; a weight is the sum of two but for one part in 100,000. What weights are divided by is the
 sum of what values were multiplied with, so that the result is a mean of values all the same.
 
-A row comes to the same bits whatever the other rows are, and however many.
+A row of an item comes to the same bits whatever the other rows are, and however many.
 
 Tiles take numbers below 1.2e-38 for 0. Only keys, values or queries that are as small as that
 could tell: a weight's second part is one from 1e-36 on, and less is nothing beside the highest.
+Where a key or a value is infinite the result is NaN: parts that are 0 are multiplied with it, too.
 
 Importing this module imports numba.
 """

@@ -23,9 +23,11 @@ from hogwild_agents.engine.cpu_tiles import ROWS, TILE, see
 from hogwild_agents.engine.vectors import (
     WIDTH,
     copy,
+    exp,
     fma,
     get,
     integers,
+    largest,
     load,
     padded,
     pointer,
@@ -344,27 +346,31 @@ def _merge(layer, element, head, token, start_of_room):
     result = pointer(layer.result, element)
     merged = start_of_room
     for member in range(layer.group):
-        top, total = _NEVER, float32(0)
+        sink, total = _NEVER, spread(float32(0))  # in all lanes, as weights are
         if layer.sinks:  # takes its share of the softmax and gives nothing
-            top = get(pointer(layer.sinks, float32), head * layer.group + member)
-            total = float32(1)
+            sink = get(pointer(layer.sinks, float32), head * layer.group + member)
+        top = sink
         for at in range(begin, end):
-            lse = get(lses, get(numbers, at) * layer.group + member)
-            if lse == _NEVER:  # it saw nothing
-                continue
-            if lse > top:
-                total *= math.exp(top - lse)
-                top = lse
-            total += math.exp(lse - top)
-        to = ((token * layer.kv_heads + head) * layer.group + member) * layer.value_dim
+            top = max(top, get(lses, get(numbers, at) * layer.group + member))
+        if sink != _NEVER:
+            total = exp(spread(sink - top))
         for dim in range(0, width, WIDTH):
             store(merged, dim, spread(float32(0)))
         for at in range(begin, end):
             place = get(numbers, at) * layer.group + member
-            weight = spread(math.exp(get(lses, place) - top) / total)
+            lse = get(lses, place)
+            if lse == _NEVER:  # it saw nothing
+                continue
+            weight = exp(spread(lse - top))
+            total = total + weight
             out = shifted(outs, place * width)
             for dim in range(0, width, WIDTH):
                 store(merged, dim, fma(weight, load(out, dim), load(merged, dim)))
+        sum = largest(total)  # they are all one number; 0 where nothing is seen
+        part = spread(float32(0) if sum == float32(0) else float32(1) / sum)
+        for dim in range(0, width, WIDTH):
+            store(merged, dim, load(merged, dim) * part)
+        to = ((token * layer.kv_heads + head) * layer.group + member) * layer.value_dim
         copy(merged, shifted(result, to), layer.value_dim)
 
 

@@ -92,8 +92,14 @@ class Graphs:
         self.last: Graph | None = None
 
     def fill(self, tokens: int, feeds: int) -> tuple[int, int]:
-        """Return up to how many tokens and feeds a tick of so many is filled up."""
+        """Return up to how many tokens and feeds a tick of so many is filled up.
+
+        It is not where the model has hooks, which see all tokens, and nothing is recorded.
+        """
         if tokens <= _EXACT or self.failure or not _is_frequent(tokens, feeds):
+            return tokens, feeds
+        self._is_unchanged()
+        if self._model is None or not self._model.plain:
             return tokens, feeds
         return -(-tokens // _STEP) * _STEP, -(-feeds // _STEP) * _STEP
 

@@ -299,6 +299,24 @@ def test_what_fills_a_tick_up_is_stored_nowhere(engine: Engine) -> None:
         assert written.tolist() == [6 * 70] * len(states)
 
 
+def test_hooks_see_no_more_than_the_ticks_tokens(engine: Engine) -> None:
+    blocks = [engine.block(str(number)) for number in range(70)]
+    for _ in range(6):
+        engine.forward(one_each(blocks))
+    assert engine.graphs
+    sizes: list[int] = []
+    hook = engine.model.model.layers[0].mlp.register_forward_hook(
+        lambda part, given, result: sizes.append(result.shape[-2])
+    )
+    for _ in range(3):
+        engine.forward(one_each(blocks))
+    assert sizes == [70, 70, 70]
+    hook.remove()
+    for _ in range(6):
+        engine.forward(one_each(blocks))
+    assert engine.graphs
+
+
 def test_only_ticks_of_many_feeds_are_filled_up(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
