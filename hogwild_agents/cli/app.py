@@ -1,7 +1,7 @@
 """The console entry: options and exit codes. What is heavy is imported inside the commands.
 
 Exit codes: 0 for an answer, 1 for a run that ended in order without one, 2 for what cannot be
-done (one sentence on stderr), 130 after Ctrl-C, 141 if nobody reads what is written.
+done (one sentence on stderr), 130 or 143 after a signal, 141 if nobody reads what is written.
 """
 
 from __future__ import annotations
@@ -216,7 +216,7 @@ def _run(
 ) -> int:
     """Let a team solve a problem.
 
-    Exits with 0 for an answer, 1 without one, 2 if it cannot be done, 130 after Ctrl-C.
+    Exits with 0 for an answer, 1 without one, 2 if it cannot be done, 130 or 143 if stopped.
     """
     given: dict[str, object] = {
         "problem": _read_problem(problem, file),
@@ -424,7 +424,7 @@ def _experiment(
 ) -> int:
     """Compare teams over a grid of layouts, policies, workers and what else the FILE says.
 
-    What was broken off goes on with the same command. Exits with 130 if runs are left to do.
+    What was broken off goes on with the same command. Exits with 130 or 143 if runs are left to do.
     """
     from hogwild_agents.cli import experiment
 
