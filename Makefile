@@ -4,10 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
 CLEAN := build/clean-venv
+OLDEST := build/oldest-venv
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test sweep check lint types package train eval format reference clean
+.PHONY: help demo test sweep oldest check lint types package train eval format reference clean
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,6 +21,12 @@ test: $(VENV)/.installed-test ## run the tests
 
 sweep: $(VENV)/.installed-test ## run the longer sweeps that `make test` leaves out
 	$(BIN)/python -m pytest -m sweep --timeout=1800 -n 2 --dist worksteal
+
+oldest: pyproject.toml ## run the tests with the oldest torch and transformers that pyproject.toml admits
+	$(PYTHON) -m venv --clear $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --disable-pip-version-check -e '.[test]' \
+		$$(sed -nE 's/^ *"(torch|transformers)>=([0-9.]+),.*/\1~=\2.0/p' $<)
+	$(OLDEST)/bin/python -m pytest -n 2 --dist worksteal
 
 check: lint types package ## ruff, mypy, and the built package in a clean venv
 

@@ -24,7 +24,8 @@ def unsupported_reason(config: Any) -> str | None:
         return "it is an encoder-decoder"
     text = config.get_text_config(decoder=True)
     layer_types = set(getattr(text, "layer_types", None) or ())
-    if layer_types.intersection(_STATEFUL) or hasattr(text, "state_size"):
+    block_types = getattr(text, "block_types", None) or ()  # RecurrentGemma's, in transformers 5.17
+    if layer_types.union(block_types).intersection(_STATEFUL) or hasattr(text, "state_size"):
         return "it has recurrent or linear-attention layers, which have no keys to share"
     if getattr(text, "alibi", False):
         return "it has ALiBi positions instead of a rotary embedding (RoPE)"

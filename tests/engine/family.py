@@ -140,6 +140,8 @@ class Family:
 
 def plain_logits(model: Any, ids: list[int]) -> Tensor:
     """The model's own forward of one text, [len(ids), vocab], in the model's dtype."""
+    if getattr(model.config.get_text_config(decoder=True), "attn_logit_softcapping", None):
+        model.set_attn_implementation("eager")  # the sdpa of transformers 5.17 drops the cap
     with torch.no_grad():
         logits: Tensor = model(input_ids=torch.tensor([ids]), use_cache=False).logits[0]
     return logits

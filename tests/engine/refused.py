@@ -138,6 +138,7 @@ _OLD_CLASSES = (
     family("falcon", "Falcon", multi_query=True),
 )
 
+_KIND_OF_INDEXERS = "layers of a kind .*'(indexed|deepseek_sparse|minimax_m3_sparse)"
 _INDEXERS = (
     family("deepseek-v3.2", "DeepseekV32", **DEEPSEEK, **_INDEXED),
     family("glm-5", "GlmMoeDsa", **DEEPSEEK, **_INDEXED),
@@ -164,7 +165,7 @@ _EVERY = (
     *(Refusal(family, NO_ROPE) for family in _WITHOUT_ROPE),
     *(Refusal(family, "older attention class") for family in _INSIDE_OF_OLD_CLASSES),
     *(Refusal(family, "AttentionInterface", from_config=False) for family in _OLD_CLASSES),
-    *(Refusal(family, "layers of a kind .*'(indexed|minimax_m3_sparse)") for family in _INDEXERS),
+    *(Refusal(family, _KIND_OF_INDEXERS) for family in _INDEXERS),
     Refusal(family("llama-dynamic", "Llama", rope_parameters=_DYNAMIC), "dynamic NTK"),
     Refusal(
         family("falcon-alibi", "Falcon", alibi=True, multi_query=True, num_kv_heads=1), "ALiBi"

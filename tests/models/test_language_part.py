@@ -187,8 +187,8 @@ def test_of_those_that_talk_the_part_that_thinks_is_loaded(tmp_path: Path) -> No
         found = read_config(checkpoint)
         language = read_weights(checkpoint, found, dtype="auto", device=torch.device("cpu"))
     assert torch.equal(logits_of(language), expected)
-    assert language.model.visual is None
-    assert language.model.audio_tower is None
+    for part in ("visual", "audio_tower"):  # transformers 5.17 has no such attributes
+        assert getattr(language.model, part, None) is None
 
 
 def test_a_tensor_that_the_language_part_lacks_is_told(tmp_path: Path) -> None:

@@ -6,12 +6,17 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from transformers.distributed.configuration_utils import DistributedConfig
+
 ROOT = Path(__file__).parents[2]
+
+SHARES_EXPERTS = "ep_size" in {field.name for field in fields(DistributedConfig)}
+"""Whether transformers can share out the experts of gpt-oss: 5.17 cannot."""
 
 
 @dataclass(frozen=True)
