@@ -36,7 +36,7 @@ from hogwild_agents.engine.experts import Experts, find_experts
 from hogwild_agents.engine.feed import Feed
 from hogwild_agents.engine.gates import find_gates
 from hogwild_agents.engine.graphs import Graph, Graphs, obstacle, recorder_of
-from hogwild_agents.engine.loan import Loan
+from hogwild_agents.engine.loan import Loan, implementations
 from hogwild_agents.engine.norms import find_norms
 from hogwild_agents.engine.plan import Plan, build_plan
 from hogwild_agents.engine.pool import LayerShape
@@ -110,11 +110,11 @@ class Engine:
         reason = unsupported_reason(model.config)
         if reason:
             raise refusal(model, reason)
-        if model.config._attn_implementation in (NAME, SURVEY):
+        if {NAME, SURVEY}.intersection(implementations(model.config).values()):
             raise LentModelError(
                 f"{type(model).__name__} is lent to another Engine already, or has the same config "
-                "object as a model that is: share that engine, close it first, or make each model "
-                "with a config of its own (copy.deepcopy)."
+                "object (or part of one) as a model that is: share that engine, close it first, or "
+                "make each model with a config of its own (copy.deepcopy)."
             )
         self.model = model
         self._context = find_context(model, max_context)

@@ -38,7 +38,8 @@ class Loan:
         self.vocab_size = int(model.get_input_embeddings().weight.shape[0])
         self._context = context
         self.scattered = _is_scattered(model)
-        self._attention = _implementations(model.config)
+        self._attention = implementations(model.config)
+        self._attending = (model.config, model.config.get_text_config(decoder=True))
         # With tuples of outputs transformers' own forward fails: its parts ask each other by name.
         self._tuples = [part for part in _parts(model.config).values() if _asks_for_tuples(part)]
         self._modes = [(module, module.training) for module in model.modules()]
@@ -63,7 +64,7 @@ class Loan:
             UnsupportedModelError: it does not take it.
         """
         self.model.set_attn_implementation(attention)
-        if self.model.config._attn_implementation != attention:
+        if any(part._attn_implementation != attention for part in self._attending):
             raise refusal(self.model, "its attention is not built on AttentionInterface")
         self._attached = attention
 
@@ -111,12 +112,13 @@ class Loan:
         Raises:
             LentModelError: somebody has given the model another attention.
         """
-        found = self.model.config._attn_implementation
-        if self._attached and found != self._attached:
-            raise LentModelError(
-                f"{type(self.model).__name__} is lent to an Engine, but its attention was set to "
-                f"{found!r} meanwhile: close the engine before set_attn_implementation()."
-            )
+        for part in self._attending:
+            if self._attached and part._attn_implementation != self._attached:
+                raise LentModelError(
+                    f"{type(self.model).__name__} is lent to an Engine, but its attention was set "
+                    f"to {part._attn_implementation!r} meanwhile: close the engine before "
+                    "set_attn_implementation()."
+                )
         if self._compiled:
             plan = Carried(plan)
         with self._bridge.carrying(plan) if self._bridge else nullcontext():
@@ -160,7 +162,7 @@ class Loan:
         return keep.tolist() if self.scattered and isinstance(keep, Tensor) else keep
 
 
-def _implementations(config: Any) -> dict[str, Any]:
+def implementations(config: Any) -> dict[str, Any]:
     """Return the attention implementations of a config and of its parts, in transformers' form."""
     found = {name: part._attn_implementation for name, part in _parts(config).items()}
     return {name: implementation for name, implementation in found.items() if implementation}

@@ -8,6 +8,7 @@ from unittest.mock import patch
 
 import pytest
 import torch
+from transformers import LlamaForCausalLM
 
 from hogwild_agents.engine import Engine, Feed, Sampler, SamplingParams, pool, sample
 from hogwild_agents.errors import LentModelError
@@ -62,13 +63,34 @@ def test_a_model_with_the_config_of_another_that_is_lent_is_refused_with_what_to
     twin = type(model)(model.config)
     with Engine(model):
         with pytest.raises(
-            LentModelError, match=r"same config object as a model that is: .*deepcopy"
+            LentModelError, match=r"same config object .*as a model that is: .*deepcopy"
         ):
             Engine(twin)
         with pytest.raises(LentModelError, match="or one with the same config object, is lent"):
             twin(torch.tensor([[1, 2]]))
     with Engine(twin) as engine:
         assert not engine.closed
+
+
+@pytest.mark.parametrize("verify", [True, False])
+def test_a_model_that_shares_a_part_of_its_config_with_one_that_is_lent_is_refused(
+    verify: bool,
+) -> None:
+    """The attention of the language part is kept in its own config."""
+    model, other = SUPPORTED["llava"].build(), SUPPORTED["llava"].build(seed=1)
+    config = other.config
+    config.text_config = model.config.text_config
+    twin = type(other)(config)
+    language = LlamaForCausalLM(config.text_config)
+    with Engine(model):
+        for one in (twin, language):
+            with pytest.raises(LentModelError, match=r"part of one\) as a model that is"):
+                Engine(one, verify=verify)
+    with Engine(language, verify=verify), pytest.raises(LentModelError, match="part of one"):
+        Engine(model, verify=verify)
+    for one in (model, twin):
+        with Engine(one) as engine:
+            assert not engine.closed
 
 
 def test_a_model_can_be_lent_again_after_its_engine_was_dropped() -> None:
@@ -104,6 +126,17 @@ def test_another_attention_under_way_is_told_and_not_used() -> None:
     with Engine(model) as engine:
         block = engine.block()
         assert torch.equal(engine.forward([Feed(block, [block], [5, 6])]), expected)
+
+
+def test_another_attention_of_the_language_part_alone_is_told_and_not_used() -> None:
+    model = SUPPORTED["llava"].build()
+    with Engine(model) as engine:
+        block = engine.block()
+        model.model.language_model.set_attn_implementation("sdpa")
+        with pytest.raises(LentModelError, match="its attention was set to 'sdpa' meanwhile"):
+            engine.forward([Feed(block, [block], [5, 6])])
+        assert len(block) == 0
+    assert model.config._attn_implementation == model.config.text_config._attn_implementation
 
 
 @pytest.mark.parametrize("kernels", [None, False])
