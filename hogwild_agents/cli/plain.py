@@ -1,4 +1,4 @@
-"""The plain view: a line for each finished step, and the answer last; for pipes and logs."""
+"""The plain view: the problem, a line for each finished step, the answer; for pipes and logs."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from hogwild_agents.events import (
     Event,
     LimitReached,
     PolicyFailed,
+    RunStarted,
     StepEnded,
     WorkerLeft,
 )
@@ -21,7 +22,7 @@ __all__ = ["PlainView"]
 
 
 class PlainView:
-    """Prints steps as they end, each line opened by its author.
+    """Prints the problem, and steps as they end, each opened by its author.
 
     Args:
         out: where to.
@@ -44,6 +45,8 @@ class PlainView:
         """See :class:`~hogwild_agents.cli.view.View`."""
         self.record.handle(event)
         match event:
+            case RunStarted():
+                self._print_text("Problem: ", printable(self.record.problem).strip())
             case StepEnded():
                 self._print_step(self.record.steps[-1])
             case LimitReached() | PolicyFailed() | WorkerLeft(error=str()):
@@ -77,10 +80,11 @@ class PlainView:
             self._print(f"Answer: {printable(result.answer)}")
 
     def _print_step(self, step: StepRecord, end: str = "") -> None:
-        opening = f"{printable(step.worker)} [{step.number}]: "
+        self._print_text(f"{printable(step.worker)} [{step.number}]: ", f"{step.body}{end}")
+
+    def _print_text(self, opening: str, text: str) -> None:
         margin = " " * len(opening)
-        text = indent(step.body, margin).removeprefix(margin)  # empty lines stay empty
-        self._print(f"{opening}{text}{end}")
+        self._print(opening + indent(text, margin).removeprefix(margin))  # empty lines stay empty
 
     def _print(self, line: str) -> None:
         self._progress.close()

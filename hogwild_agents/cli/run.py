@@ -69,7 +69,7 @@ def run(config: RunConfig, output: Output) -> int:
         HogwildError: something was asked for that cannot be, or the run failed.
     """
     check_model(config.model)
-    problem = _problem(config)
+    problem = _problem(config, output)
     check_policies(config)
     check_prompt(config)
     check_place(config.save)
@@ -107,7 +107,8 @@ def watchers(view: View, output: Output) -> list[Policy]:
     return [Pace(output.pace)]
 
 
-def _problem(config: RunConfig) -> str:
+def _problem(config: RunConfig, output: Output) -> str:
+    """Return the problem; one that is drawn is told on stderr where no view shows it."""
     if config.problem is None:
         if config.model != "bundled":
             raise ProblemError(
@@ -116,7 +117,10 @@ def _problem(config: RunConfig) -> str:
             )
         from hogwild_agents.bundled.task import held_out_problems
 
-        return held_out_problems(1, config.seed)[0].text
+        drawn = held_out_problems(1, config.seed)[0].text
+        if output.quiet:  # an answer to nobody knows what
+            print(f"hogwild: what seed {config.seed} draws is {drawn!r}", file=sys.stderr)
+        return drawn
     if not config.problem.strip():
         raise ProblemError("The problem is empty: give the team something to solve.")
     return config.problem

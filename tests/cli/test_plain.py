@@ -1,4 +1,4 @@
-"""The plain view: a line for each finished step, opened by its author, and the answer last."""
+"""The plain view: the problem, a line for each finished step with its author, and the answer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from hogwild_agents.cli.plain import PlainView
 from hogwild_agents.cli.progress import Progress
 from hogwild_agents.events import Event, LimitReached, RunEnded, TokensWritten, WorkerLeft
-from tests.cli.scripted import result_of, script
+from tests.cli.scripted import PROBLEM, result_of, script
 
 
 def shown(events: list[Event]) -> str:
@@ -25,6 +25,7 @@ def shown(events: list[Event]) -> str:
 
 def test_run_in_lines() -> None:
     assert shown([*script(), RunEnded(result=result_of())]) == (
+        f"Problem: {PROBLEM}\n"
         "Carol [1]: b) taken.\n"
         "Alice [1]: a) 7 + 1 = 8 - 3 = 5 + 2 = 7.\n"
         "Bob [1]: f) 15 + 6 = 21 - 2 = 19 + 2 = 21.\n"
@@ -43,8 +44,13 @@ def test_run_in_lines() -> None:
 
 def test_lines_of_a_step_stand_below_each_other() -> None:
     lines = shown(list(script({"Al": ["Look:\n```\nx\n```\nSo."]}))).splitlines()
-    assert lines[0].startswith("Al [1]: Look:")
-    assert all(line.startswith(" " * 8) for line in lines[1:4])
+    assert lines[1].startswith("Al [1]: Look:")
+    assert all(line.startswith(" " * 8) for line in lines[2:5])
+
+
+def test_lines_of_a_problem_stand_below_each_other() -> None:
+    begin, *_ = script(problem="Add:\n\n7 + 1\n")
+    assert shown([begin]).startswith("Problem: Add:\n\n         7 + 1\n(")
 
 
 def test_empty_lines_of_a_step_stay_empty() -> None:
@@ -54,7 +60,7 @@ def test_empty_lines_of_a_step_stay_empty() -> None:
         TokensWritten(worker="Al", step=1, tick=9, tokens=(1,), text=text, source="forced")
         for text in texts
     ]
-    assert shown([begin, *events]).startswith("Al [1]: So.\n\n        Wait …\n")
+    assert "\nAl [1]: So.\n\n        Wait …\n" in shown([begin, *events])
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,8 @@ def test_solves_a_problem_in_lines(tmp_path: Path) -> None:
     assert lines[-1] == "Transcript: run.jsonl"
     assert lines[-2].startswith("Answer: ")
     assert is_correct(lines[-2].removeprefix("Answer: "), PROBLEM)
-    assert {line.partition(" [")[0] for line in lines[:4]} <= {"Alice", "Bob", "Carol"}
+    assert lines[0] == f"Problem: {PROBLEM.text}"
+    assert {line.partition(" [")[0] for line in lines[1:5]} <= {"Alice", "Bob", "Carol"}
     again = hogwild("replay", "run.jsonl", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert again.stdout.splitlines() == lines[:-1]
@@ -64,6 +65,7 @@ def test_ends_when_nobody_reads(tmp_path: Path) -> None:
     ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
+        assert process.stdout.readline() == f"Problem: {PROBLEM.text}\n"
         assert "[1]: " in process.stdout.readline()
         process.stdout.close()
         assert process.wait(60) == 141
@@ -127,6 +129,16 @@ def test_quiet_is_the_answer_alone(tmp_path: Path, capsys: pytest.CaptureFixture
     assert is_correct(out.rstrip("\n"), PROBLEM)
 
 
+@pytest.mark.parametrize("how", ["--plain", "--quiet", "--json"])
+def test_a_problem_that_is_drawn_is_told(how: str, capsys: pytest.CaptureFixture[str]) -> None:
+    drawn = held_out_problems(1, 3)[0]
+    assert call(["run", "--seed", "3", how]) == 0
+    out, err = capsys.readouterr()
+    assert drawn.text in (err if how == "--quiet" else out)
+    if how == "--quiet":
+        assert is_correct(out.rstrip("\n"), drawn)
+
+
 def test_quiet_warns_of_an_answer_that_means_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     call(["run", "7 + 1", "--quiet", "--budget", "4"])
     captured = capsys.readouterr()
@@ -162,10 +174,10 @@ def test_standard_input_and_a_config(tmp_path: Path) -> None:
     )
     assert done.returncode == 1, done.stderr  # it ended in order, but without an answer
     lines = done.stdout.splitlines()
-    assert lines[0] == "(the limit of ticks is reached)"
+    assert lines[1] == "(the limit of ticks is reached)"
     assert lines[-2].startswith("(The budget of ticks is spent · 6 ticks · 12 tokens · ")
     assert lines[-1] == "No answer"
-    assert {line.partition(" [")[0] for line in lines[1:-2]} == {"Ada", "Ben"}
+    assert {line.partition(" [")[0] for line in lines[2:-2]} == {"Ada", "Ben"}
 
 
 def test_sample_problem_is_the_seeds_own(capsys: pytest.CaptureFixture[str]) -> None:
