@@ -57,10 +57,12 @@ class Cache:
 
         Raises:
             ClosedError: one was freed.
-            FeedError: one belongs to another engine.
+            FeedError: one belongs to another engine, or is none.
         """
         for block in blocks:
             if id(block) not in self.blocks:
+                if not isinstance(block, CacheBlock):
+                    raise FeedError(f"{block!r} is no block: name one that engine.block() made.")
                 block._require_alive()
                 raise FeedError(f"{block!r} belongs to another engine: use this engine's blocks.")
 
@@ -229,9 +231,6 @@ class Cache:
 def _budget(
     shapes: Sequence[LayerShape], max_tokens: int | None, max_bytes: int | None
 ) -> int | None:
-    for name, value in (("max_tokens", max_tokens), ("max_bytes", max_bytes)):
-        if value is not None and value < 1:
-            raise ConfigError(f"{name} is {value}, but a cache needs at least 1.")
     budgets = [] if max_tokens is None else [max_tokens]
     if max_bytes is not None:
         per_token = sum(shape.bytes_per_token for shape in shapes)

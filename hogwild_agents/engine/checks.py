@@ -8,6 +8,7 @@ from hogwild_agents.engine.block import BlockSlice, CacheBlock, ViewEntry
 from hogwild_agents.engine.cache import Cache
 from hogwild_agents.engine.context import Context
 from hogwild_agents.engine.feed import Feed, entry_block, entry_range
+from hogwild_agents.engine.ranges import is_count
 from hogwild_agents.errors import FeedError
 
 
@@ -84,10 +85,10 @@ def _checked_length(entry: ViewEntry, cache: Cache, fresh: Mapping[int, int]) ->
     block = entry_block(entry)
     cache.require(block)
     low, high = entry_range(entry, 0)
-    if not 0 <= low <= high <= len(block):
+    if not (is_count(low) and is_count(high) and low <= high <= len(block)):
         raise FeedError(
-            f"A view names the entries {low} to {high} of {block!r}, which has not so many: slice "
-            "it within its length."
+            f"A view names the entries {low!r} to {high!r} of {block!r}, which has no such ones: "
+            "slice it within its length."
         )
     low, high = entry_range(entry, fresh.get(id(block), 0))
     return high - low

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from hogwild_agents.engine.block import CacheBlock
 from hogwild_agents.engine.refusals import refusal
-from hogwild_agents.errors import ConfigError, ContextLengthError
+from hogwild_agents.errors import ContextLengthError
 
 
 class LongContextWarning(UserWarning):
@@ -88,11 +88,8 @@ def find_context(model: Any, max_context: int | None) -> Context:
         max_context: the limit that the user asks for.
 
     Raises:
-        ConfigError: ``max_context`` is below 1.
         UnsupportedModelError: its longrope tables differ by layer type.
     """
-    if max_context is not None and max_context < 1:
-        raise ConfigError(f"max_context is {max_context}, but a view has at least 1 token.")
     text = model.config.get_text_config(decoder=True)
     modules = [
         part for part in model.modules() if "longrope" in str(getattr(part, "rope_type", ""))

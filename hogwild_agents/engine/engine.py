@@ -42,6 +42,7 @@ from hogwild_agents.engine.plan import Plan, build_plan
 from hogwild_agents.engine.pool import LayerShape
 from hogwild_agents.engine.probe import Probe
 from hogwild_agents.engine.products import Products, find_layers
+from hogwild_agents.engine.ranges import is_count, require_least_one
 from hogwild_agents.engine.refusals import refusal, unsupported_reason
 from hogwild_agents.engine.replaced import Replaced
 from hogwild_agents.engine.schedule import Tuning, tuning_of
@@ -90,8 +91,9 @@ class Engine:
     Raises:
         UnsupportedModelError: the model's logits would not be computed exactly.
         LentModelError: the model is lent to another engine.
-        ConfigError: a budget is below one token, the context is too short for the probe, or
-            kernels, int8 weights, graphs or compiled layers are asked for and cannot be had.
+        ConfigError: a budget or the context is no whole number, or too small for one token or the
+            probe, or kernels, int8 weights, graphs or compiled layers are asked for and cannot be
+            had.
     """
 
     def __init__(
@@ -107,6 +109,7 @@ class Engine:
         compile_layers: bool = False,
         verify: bool = True,
     ) -> None:
+        require_least_one(max_tokens=max_tokens, max_bytes=max_bytes, max_context=max_context)
         reason = unsupported_reason(model.config)
         if reason:
             raise refusal(model, reason)
@@ -285,7 +288,7 @@ class Engine:
         """Drop the entries of a block beyond the first ``length``.
 
         Raises:
-            FeedError: the block is shorter than that, or length is negative.
+            FeedError: the block is shorter than that, or length is no whole number from 0.
         """
         self._check_truncate(block, length)
         self._cache.truncate(block, length)
@@ -509,7 +512,7 @@ class Engine:
 
     def _check_truncate(self, block: CacheBlock, length: int) -> None:
         self._require_blocks(block)
-        if not 0 <= length <= len(block):
+        if not (is_count(length) and length <= len(block)):
             raise FeedError(
                 f"{block!r} cannot be truncated to {length} tokens: give 0 to {len(block)}."
             )

@@ -21,7 +21,6 @@ from collections.abc import (
 )
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from numbers import Integral, Real
 from typing import Any, TypeAlias, cast
 
 import torch
@@ -35,6 +34,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from hogwild_agents.engine.ranges import is_count, number, require
 from hogwild_agents.errors import ConfigError
 
 Context: TypeAlias = Callable[[], Sequence[int]]
@@ -80,10 +80,10 @@ class SamplingParams:
 
     def __post_init__(self) -> None:
         for name, (holds, range_) in _RANGES.items():
-            _require(name, getattr(self, name), holds, range_)
+            require(name, getattr(self, name), holds, range_)
         for token, value in self.bias.items():
-            _require("bias names a token that", token, _is_count, "a whole number from 0")
-            _require(f"bias of token {token}", value, _is_bias, "a number, or -inf")
+            require("bias names a token that", token, is_count, "a whole number from 0")
+            require(f"bias of token {token}", value, _is_bias, "a number, or -inf")
 
     @classmethod
     def from_model(cls, model: Any) -> SamplingParams:
@@ -146,10 +146,15 @@ class Sampler:
     Args:
         params: how to choose; may be replaced at any time.
         seed: of this worker's own generator, so that nobody else's draws matter.
+
+    Raises:
+        ConfigError: params are none, or the seed is no whole number of 64 bits.
     """
 
     def __init__(self, params: SamplingParams, seed: int = 0) -> None:
-        self._seed = seed
+        require("params of a sampler", params, _are_params, "SamplingParams")
+        require("seed", seed, _is_seed, "a whole number from 0 to 2**64 - 1")
+        self._seed = int(seed)
         self._generator: torch.Generator | None = None
         self.params = params
 
@@ -507,38 +512,37 @@ def _check_vocabulary(params: SamplingParams, size: int) -> None:
         raise ConfigError(f"All {size} tokens are banned: leave at least one to choose.")
 
 
-def _is_count(value: object) -> bool:
-    return not isinstance(value, bool) and isinstance(value, Integral) and int(value) >= 0
-
-
 def _is_bias(value: Any) -> bool:
-    return _number(value) < math.inf
+    return number(value) < math.inf
 
 
-def _number(value: Any) -> float:
-    """Return a number of any library; what is none compares as NaN does."""
-    return float(value) if isinstance(value, Real) else math.nan
+def _are_tokens(value: Any) -> bool:
+    if not isinstance(value, Set):
+        return False
+    if set(map(type, value)) <= {int}:  # soon told, of however many
+        return min(value, default=0) >= 0
+    return all(map(is_count, value))
+
+
+def _are_params(value: object) -> bool:
+    return isinstance(value, SamplingParams)
+
+
+def _is_seed(value: Any) -> bool:
+    return is_count(value) and value < 1 << 64
 
 
 _RANGES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
-    "temperature": (lambda x: 0 <= _number(x) < math.inf, "at least 0, and finite"),
-    "top_k": (_is_count, "a whole number from 0 (0 keeps all tokens)"),
-    "top_p": (lambda x: 0 < _number(x) <= 1, "in (0, 1]"),
-    "min_p": (lambda x: 0 <= _number(x) <= 1, "in [0, 1]"),
+    "temperature": (lambda x: 0 <= number(x) < math.inf, "at least 0, and finite"),
+    "top_k": (is_count, "a whole number from 0 (0 keeps all tokens)"),
+    "top_p": (lambda x: 0 < number(x) <= 1, "in (0, 1]"),
+    "min_p": (lambda x: 0 <= number(x) <= 1, "in [0, 1]"),
     "repetition_penalty": (
-        lambda x: 0 < _number(x) < math.inf,
+        lambda x: 0 < number(x) < math.inf,
         "above 0, and finite (1 changes nothing)",
     ),
-    "logprobs": (lambda x: x is None or _is_count(x), "a whole number from 0, or None"),
-    "banned": (
-        lambda x: isinstance(x, Set) and min(x, default=0) >= 0,
-        "a set of token ids",
-    ),
+    "logprobs": (lambda x: x is None or is_count(x), "a whole number from 0, or None"),
+    "banned": (_are_tokens, "a set of token ids"),
     "bias": (lambda x: isinstance(x, Mapping), "numbers by token ids"),
 }
 """Which values the parameters may have, and how that is said."""
-
-
-def _require(name: str, value: object, holds: Callable[[Any], bool], range_: str) -> None:
-    if not holds(value):
-        raise ConfigError(f"{name} is {value!r}, but must be {range_}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -199,6 +200,17 @@ def test_a_budget_below_one_token_is_refused(budget: dict[str, Any]) -> None:
     assert model.config._attn_implementation == "sdpa"
 
 
+@pytest.mark.parametrize("name", ["max_tokens", "max_bytes", "max_context"])
+@pytest.mark.parametrize("value", [1.5, True, "3", math.nan, 0])
+def test_a_bound_that_is_no_whole_number_is_refused_before_anything_is_made(
+    name: str, value: Any
+) -> None:
+    model = LLAMA.build()
+    model.forward = None  # nobody calls it
+    with pytest.raises(ConfigError, match=rf"^{name} is {value!r}, but must be a whole number"):
+        Engine(model, **{name: value})
+
+
 def test_a_full_cache_can_still_move(budgeted: Engine) -> None:
     twin = Twin(budgeted, oracle_of("llama"))
     step, history = twin.block(), twin.block()
@@ -321,9 +333,18 @@ def test_wrong_moves_truncations_and_slices_are_refused(engine: Engine) -> None:
     engine.forward([Feed(block, [block], [5, 6, 7])])
     with pytest.raises(FeedError, match="into itself"):
         engine.move(block, block)
-    for length in (-1, 4):
+    lengths: tuple[Any, ...] = (-1, 4, 1.5, 2.0, True, "2", None)
+    for length in lengths:
         with pytest.raises(FeedError, match=rf"{length} tokens.*0 to 3"):
             engine.truncate(block, length)
+        engine.check_integrity()
+    own = engine.block("own")
+    stops: tuple[Any, ...] = (1.5, True, "2")
+    for stop in stops:
+        with pytest.raises(FeedError, match=rf"the entries 0 to {stop!r} of .* no such ones"):
+            engine.forward([Feed(own, [BlockSlice(block, 0, stop), own], [5])])
+    with pytest.raises(FeedError, match=r"'block' is no block: name one that engine\.block"):
+        engine.forward([Feed(own, ["block", own], [5])])  # type: ignore[list-item]
     with pytest.raises(FeedError, match="start:stop"):
         block[1]  # type: ignore[index]
     with pytest.raises(FeedError, match="start:stop"):

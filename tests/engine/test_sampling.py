@@ -202,6 +202,11 @@ def test_a_bias_does_not_mind_the_default_dtype() -> None:
         ({"logprobs": 1.5}, r"logprobs is 1\.5, but must be a whole number from 0, or None"),
         ({"banned": [1]}, r"banned is \[1\], but must be a set of token ids"),
         ({"banned": {-1}}, r"banned is \{-1\}, but must be a set of token ids"),
+        ({"banned": {1.5}}, r"banned is \{1\.5\}, but must be a set of token ids"),
+        ({"banned": {"a"}}, r"banned is \{'a'\}, but must be a set of token ids"),
+        ({"banned": {True}}, r"banned is \{True\}, but must be a set of token ids"),
+        ({"temperature": True}, "temperature is True, but must be at least 0"),
+        ({"top_p": True}, r"top_p is True, but must be in \(0, 1\]"),
         ({"bias": [1]}, r"bias is \[1\], but must be numbers by token ids"),
         ({"bias": {1.5: 2.0}}, r"bias names a token that is 1\.5, but must be a whole number"),
         ({"bias": {1: "x"}}, "bias of token 1 is 'x', but must be a number, or -inf"),
@@ -214,8 +219,20 @@ def test_what_is_no_such_number_is_refused_at_once(options: Any, message: str) -
 
 def test_numbers_of_numpy_are_numbers() -> None:
     given: dict[str, Any] = {"temperature": np.float32(0.5), "top_k": np.int64(3)}
-    params = SamplingParams(**given)
-    assert (params.temperature, params.top_k) == (0.5, 3)
+    params = SamplingParams(**given, banned=frozenset({np.int64(4)}))  # type: ignore[arg-type]
+    assert (params.temperature, params.top_k, params.banned) == (0.5, 3, frozenset({4}))
+    Sampler(params, np.int64(7))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("seed", [1.5, True, "3", None, -1, 2**64])
+def test_a_seed_that_is_no_whole_number_of_64_bits_is_refused_at_once(seed: Any) -> None:
+    with pytest.raises(ConfigError, match=f"^seed is {seed!r}, but must be a whole number from 0"):
+        Sampler(SamplingParams(), seed)
+
+
+def test_a_sampler_of_no_parameters_is_refused_at_once() -> None:
+    with pytest.raises(ConfigError, match=r"^params of a sampler is 3, but must be SamplingParams"):
+        Sampler(3)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("value", [float("inf"), float("nan")])
