@@ -87,6 +87,11 @@ class Prompt:
         Raises:
             ConfigError: there is no such prompt or folder, or the file is broken.
         """
+        if not isinstance(name_or_path, str | os.PathLike):
+            raise ConfigError(
+                f"The prompt {name_or_path!r} cannot be read: give the name of one, or the path "
+                "of a file."
+            )
         given = str(name_or_path)
         if folder is not None:
             return cls._find(given, PromptFolder(folder), Path(folder).expanduser())

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from hogwild_agents import ConfigError, Policy, Prompt, Say, StepEnded
+from hogwild_agents import Policy, Prompt, Say, StepEnded
+from hogwild_agents.policies.given import require_whole
 
 
 class DevilsAdvocate(Policy):
@@ -20,14 +21,13 @@ class DevilsAdvocate(Policy):
         prompt: opens the attack: a prompt file's name or path; gets ``author`` and ``step``.
 
     Raises:
-        ConfigError: ``every`` is below 1, or there is no such prompt.
+        ConfigError: ``every`` is no whole number from 1, or there is no such prompt.
     """
 
     def __init__(
         self, every: int = 6, advocate: str | None = None, *, prompt: str = "devils_advocate"
     ) -> None:
-        if every < 1:
-            raise ConfigError(f"A devil's advocate every {every} steps: give at least 1.")
+        require_whole(f"A devil's advocate every {every!r} steps", every)
         self._every = every
         self._advocate = advocate
         self._prompt = Prompt.load(prompt)

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 
 from hogwild_agents import (
     Action,
-    ConfigError,
     Finish,
     Policy,
     Probe,
@@ -16,6 +15,7 @@ from hogwild_agents import (
 )
 from hogwild_agents.policies.borrowed import Borrowed
 from hogwild_agents.policies.boxes import Boxes, Normalise, normalise_answer
+from hogwild_agents.policies.given import require_function, require_probability, require_whole
 
 _YES, _NO = "yes", "no"
 
@@ -42,8 +42,8 @@ class StopOnAgreement(Policy):
             ``answer``.
 
     Raises:
-        ConfigError: ``workers`` is below 1, ``threshold`` is no probability, or there is no such
-            prompt.
+        ConfigError: ``workers`` is no whole number from 1, ``threshold`` is no probability,
+            ``normalise`` is no function, or there is no such prompt.
     """
 
     def __init__(
@@ -54,12 +54,9 @@ class StopOnAgreement(Policy):
         normalise: Normalise = normalise_answer,
         prompt: str = "agreement",
     ) -> None:
-        if workers < 1:
-            raise ConfigError(f"An agreement of {workers} workers: give at least 1.")
-        if threshold is not None and not 0 < threshold <= 1:
-            raise ConfigError(
-                f"An agreement has the threshold {threshold}: give a probability above 0."
-            )
+        require_whole(f"An agreement of {workers!r} workers", workers)
+        require_probability(f"An agreement has the threshold {threshold!r}", threshold)
+        require_function("normalise", normalise)
         self._needed = workers
         self._threshold = threshold
         self._normalise = Borrowed(normalise)

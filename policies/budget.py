@@ -16,6 +16,7 @@ from hogwild_agents import (
     Say,
     TokensWritten,
 )
+from hogwild_agents.policies.given import number, require_whole
 
 Then: TypeAlias = Literal["dismiss", "park"]
 
@@ -53,16 +54,15 @@ class WorkerBudget(Policy):
         prompt: str = "budget_warning",
     ) -> None:
         for value in tokens.values() if isinstance(tokens, Mapping) else (tokens,):
-            if value < 1:
-                raise ConfigError(f"A worker's budget of {value} tokens: give at least 1.")
-        if warn_at is not None and not 0 < warn_at < 1:
-            raise ConfigError(f"A budget warns at the share {warn_at}: give one between 0 and 1.")
+            require_whole(f"A worker's budget of {value!r} tokens", value)
+        if warn_at is not None and not 0 < number(warn_at) < 1:
+            raise ConfigError(f"A budget warns at the share {warn_at!r}: give one between 0 and 1.")
         if then not in get_args(Then):
             raise ConfigError(
                 f"A worker whose budget is spent shall {then!r}: choose from "
                 f"{', '.join(get_args(Then))}."
             )
-        self._tokens = tokens if isinstance(tokens, int) else dict(tokens)
+        self._tokens = dict(tokens) if isinstance(tokens, Mapping) else tokens
         self._warn_at = warn_at
         self._then = then
         self._prompt = Prompt.load(prompt)
@@ -90,4 +90,4 @@ class WorkerBudget(Policy):
 
     @property
     def _budget(self) -> int | None:
-        return self._tokens if isinstance(self._tokens, int) else self._tokens.get(self.own_worker)
+        return self._tokens.get(self.own_worker) if isinstance(self._tokens, dict) else self._tokens

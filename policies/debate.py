@@ -19,6 +19,7 @@ from hogwild_agents import (
     WorkerJoined,
     WorkerLeft,
 )
+from hogwild_agents.policies.given import require_whole
 
 
 class Debate(Policy):
@@ -48,7 +49,7 @@ class Debate(Policy):
         conclusion: what the judge answers after.
 
     Raises:
-        ConfigError: a number is below 1, or there is no such prompt.
+        ConfigError: a number is no whole one from 1, or there is no such prompt.
     """
 
     def __init__(
@@ -65,8 +66,9 @@ class Debate(Policy):
         conclusion: str = "finisher",
     ) -> None:
         for name, value in (("rounds", rounds), ("steps", steps), ("max_tokens", max_tokens)):
-            if value < 1:
-                raise ConfigError(f"A debate has {name}={value}: give at least 1.")
+            require_whole(f"A debate has {name}={value!r}", value)
+        if not isinstance(positions, Mapping | None):
+            raise ConfigError(f"A debate has positions={positions!r}: give a mapping by names.")
         self._rounds = rounds
         self._judge = judge
         self._positions = dict(positions or {})

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from hogwild_agents import Action, Conclude, ConfigError, LimitReached, Policy, Prompt
+from hogwild_agents import Action, Conclude, LimitReached, Policy, Prompt
+from hogwild_agents.policies.given import require_whole
 
 
 class Finisher(Policy):
@@ -22,12 +23,11 @@ class Finisher(Policy):
         prompt: the text: a prompt file's name or path.
 
     Raises:
-        ConfigError: ``max_tokens`` is below 1, or there is no such prompt.
+        ConfigError: ``max_tokens`` is no whole number from 1, or there is no such prompt.
     """
 
     def __init__(self, max_tokens: int = 16, prompt: str = "finisher") -> None:
-        if max_tokens < 1:
-            raise ConfigError(f"A finisher with {max_tokens} tokens: give at least 1.")
+        require_whole(f"A finisher with {max_tokens!r} tokens", max_tokens)
         self._max_tokens = max_tokens
         self._text = Prompt.load(prompt).render()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, deque
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Literal, TypeAlias, get_args
@@ -16,6 +17,7 @@ from hogwild_agents import (
     Say,
     TokensWritten,
 )
+from hogwild_agents.policies.given import number, require_whole
 
 Unit: TypeAlias = Literal["tokens", "lines"]
 
@@ -64,12 +66,14 @@ class LoopBreaker(Policy):
         for name, value, least in (
             ("times", times, 2),
             ("length", length, 1),
-            ("window", window, times + length),
             ("for_tokens", for_tokens, 1),
-            ("temperature", temperature or 0.0, 0),
         ):
-            if value < least:
-                raise ConfigError(f"A loop breaker has {name}={value}: give at least {least}.")
+            require_whole(f"A loop breaker has {name}={value!r}", value, least)
+        require_whole(f"A loop breaker has window={window!r}", window, times + length)
+        if temperature is not None and not 0 <= number(temperature) < math.inf:
+            raise ConfigError(
+                f"A loop breaker has temperature={temperature!r}: give a number from 0, or None."
+            )
         self._times = times
         self._length = length
         self._unit = unit

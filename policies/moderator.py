@@ -19,6 +19,7 @@ from hogwild_agents import (
     WorkerJoined,
     WorkerLeft,
 )
+from hogwild_agents.policies.given import require_whole
 
 ASSIGNMENT = (
     r"(?:^[ \t]*|@)(?P<name>[^\s:@*\[\]][^:@*\[\]\n]*?)[ \t]*:[ \t]*(?P<task>[^\s@][^\n@]*)"
@@ -49,7 +50,8 @@ class Moderator(Policy):
         task: opens a worker's work; gets ``moderator`` and ``task``.
 
     Raises:
-        ConfigError: ``steps`` is below 1, the pattern lacks a group, or there is no such prompt.
+        ConfigError: ``steps`` is no whole number from 1, the pattern lacks a group, or there is no
+            such prompt.
     """
 
     def __init__(
@@ -62,8 +64,7 @@ class Moderator(Policy):
         opening: str | None = "moderator_assign",
         task: str = "moderator_task",
     ) -> None:
-        if steps < 1:
-            raise ConfigError(f"A moderator gives work for {steps} steps: give at least 1.")
+        require_whole(f"A moderator gives work for {steps!r} steps", steps)
         self._moderator = moderator
         self._pattern = compile_call(pattern)
         self._steps = steps
@@ -149,6 +150,8 @@ def compile_call(pattern: str) -> re.Pattern[str]:
     Raises:
         ConfigError: it is no regular expression, or lacks one of the groups.
     """
+    if not isinstance(pattern, str):
+        raise ConfigError(f"The pattern {pattern!r} is no regular expression: give a text.")
     try:
         compiled = re.compile(pattern, re.MULTILINE)
     except re.error as error:

@@ -18,6 +18,7 @@ from hogwild_agents import (
     StepEnded,
     TickEnded,
 )
+from hogwild_agents.policies.given import require_probability, require_whole
 
 Count: TypeAlias = Literal["worker", "pooled", "random"]
 _YES, _NO = "yes", "no"
@@ -63,16 +64,13 @@ class RedundancyCheck(Policy):
         probe_prompt: str = "redundancy_probe",
         seed: int = 0,
     ) -> None:
-        if every < 1:
-            raise ConfigError(f"A redundancy check every {every} tokens: give at least 1.")
+        require_whole(f"A redundancy check every {every!r} tokens", every)
         if count not in get_args(Count):
             raise ConfigError(
                 f"A redundancy check counts {count!r}: choose from {', '.join(get_args(Count))}."
             )
-        if threshold is not None and not 0 < threshold <= 1:
-            raise ConfigError(
-                f"A redundancy check has the threshold {threshold}: give a probability above 0."
-            )
+        require_probability(f"A redundancy check has the threshold {threshold!r}", threshold)
+        require_whole(f"A redundancy check has the seed {seed!r}", seed, 0)
         self._every = every
         self._count = count
         self._threshold = threshold

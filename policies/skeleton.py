@@ -22,6 +22,7 @@ from hogwild_agents import (
     WorkerJoined,
     WorkerLeft,
 )
+from hogwild_agents.policies.given import require_whole
 
 _POINT = re.compile(r"^[ \t]*(?P<number>\d+)[.)][ \t]+(?P<point>\S.*?)[ \t]*$", re.MULTILINE)
 
@@ -53,7 +54,7 @@ class SkeletonOfThought(Policy):
         conclude: opens the last part.
 
     Raises:
-        ConfigError: a number is too small, or there is no such prompt.
+        ConfigError: a number is too small, or no whole one, or there is no such prompt.
     """
 
     def __init__(
@@ -72,8 +73,7 @@ class SkeletonOfThought(Policy):
             ("steps", steps, 1),
             ("max_tokens", max_tokens, 1),
         ):
-            if value < least:
-                raise ConfigError(f"A skeleton has {name}={value}: give at least {least}.")
+            require_whole(f"A skeleton has {name}={value!r}", value, least)
         self._points = points
         self._outliner = outliner
         self._steps = steps

@@ -7,7 +7,6 @@ from typing import TypeAlias
 
 from hogwild_agents import (
     Action,
-    ConfigError,
     Policy,
     Prompt,
     RunView,
@@ -18,6 +17,7 @@ from hogwild_agents import (
     WorkerJoined,
 )
 from hogwild_agents.policies.borrowed import Borrowed
+from hogwild_agents.policies.given import require_function, require_whole
 from hogwild_agents.policies.moderator import compile_call
 
 CALL = r"\bspawn[ \t]*:[ \t]*(?P<name>[^:\n]*[^:\s])[ \t]*:[ \t]*(?P<task>\S[^\n]*)"
@@ -50,8 +50,8 @@ class SpawnOnDemand(Policy):
         prompt: opens its first step: a prompt file's name or path; None for nothing.
 
     Raises:
-        ConfigError: ``max_workers`` is below 1, the pattern lacks a group, or there is no such
-            prompt.
+        ConfigError: ``max_workers`` is no whole number from 1, the pattern lacks a group, one of
+            the functions is none, or there is no such prompt.
     """
 
     def __init__(
@@ -63,8 +63,9 @@ class SpawnOnDemand(Policy):
         make_worker: MakeWorker | None = None,
         prompt: str | None = "newcomer",
     ) -> None:
-        if max_workers < 1:
-            raise ConfigError(f"Spawning up to {max_workers} workers: give at least 1.")
+        require_whole(f"Spawning up to {max_workers!r} workers", max_workers)
+        require_function("find_work", find_work)
+        require_function("make_worker", make_worker)
         self._max_workers = max_workers
         self._pattern = compile_call(pattern)
         self._find_work = Borrowed(find_work)

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 
 from hogwild_agents import (
     Action,
-    ConfigError,
     Park,
     Policy,
     Prompt,
@@ -17,6 +16,7 @@ from hogwild_agents import (
     WorkerJoined,
     WorkerLeft,
 )
+from hogwild_agents.policies.given import require_whole
 
 
 class TurnTaking(Policy):
@@ -36,12 +36,11 @@ class TurnTaking(Policy):
             ``previous``, who spoke last, if anybody did.
 
     Raises:
-        ConfigError: ``steps`` is below 1, or there is no such prompt.
+        ConfigError: ``steps`` is no whole number from 1, or there is no such prompt.
     """
 
     def __init__(self, steps: int = 1, *, prompt: str | None = "turn") -> None:
-        if steps < 1:
-            raise ConfigError(f"Turns of {steps} steps: give at least 1.")
+        require_whole(f"Turns of {steps!r} steps", steps)
         self._steps = steps
         self._prompt = None if prompt is None else Prompt.load(prompt)
         self._order: list[str] = []

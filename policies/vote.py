@@ -6,7 +6,6 @@ from collections import Counter
 
 from hogwild_agents import (
     Action,
-    ConfigError,
     Dismiss,
     Finish,
     LimitReached,
@@ -18,6 +17,7 @@ from hogwild_agents import (
 )
 from hogwild_agents.policies.borrowed import Borrowed
 from hogwild_agents.policies.boxes import Boxes, Normalise, normalise_answer
+from hogwild_agents.policies.given import require_function, require_whole
 
 
 class MajorityVote(Policy):
@@ -40,7 +40,8 @@ class MajorityVote(Policy):
         prompt: what then opens the box: a prompt file's name or path.
 
     Raises:
-        ConfigError: ``ask_after`` is below 1, or there is no such prompt.
+        ConfigError: ``ask_after`` is no whole number from 1, ``normalise`` is no function,
+            or there is no such prompt.
     """
 
     def __init__(
@@ -50,8 +51,9 @@ class MajorityVote(Policy):
         normalise: Normalise = normalise_answer,
         prompt: str = "vote",
     ) -> None:
-        if ask_after is not None and ask_after < 1:
-            raise ConfigError(f"A vote after {ask_after} tokens: give at least 1, or None.")
+        if ask_after is not None:
+            require_whole(f"A vote after {ask_after!r} tokens", ask_after)
+        require_function("normalise", normalise)
         self._ask_after = ask_after
         self._normalise = Borrowed(normalise)
         self._text = Prompt.load(prompt).render()
