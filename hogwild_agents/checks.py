@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from typing import TypeGuard
 
 from hogwild_agents import actions as act, events as ev
 from hogwild_agents.engine import SamplingParams
@@ -100,7 +101,7 @@ def _bias(action: act.Bias, at: Situation) -> str:
         wrong = _one_token(token, at) if isinstance(token, str) else _no_token(token, at)
         if wrong:
             return wrong
-        if not isinstance(value, int | float) or not math.isfinite(value):
+        if not (_is_int(value) or isinstance(value, float)) or not math.isfinite(value):
             return f"gave {token!r} the bias {value!r}: give a finite number, or ban the token"
     return ""
 
@@ -269,13 +270,18 @@ def _one_token(text: str, at: Situation) -> str:
 
 def _no_token(token: object, at: Situation) -> str:
     size = at.model.engine.vocab_size
-    if isinstance(token, int) and 0 <= token < size:
+    if _is_int(token) and 0 <= token < size:
         return ""
     return f"named the token {token!r}, but the model has the ids 0 to {size - 1}: name one of them"
 
 
+def _is_int(value: object) -> TypeGuard[int]:
+    """Whether a value is a number as transcripts keep it; True and False are none."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 def _miscounted(name: str, count: object) -> str:
-    if count is None or (isinstance(count, int) and count >= 1):
+    if count is None or (_is_int(count) and count >= 1):
         return ""
     return f"gave {name}={count!r}: give a whole number, at least 1"
 

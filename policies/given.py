@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any
 
 from hogwild_agents import ConfigError
 
 
 def require_whole(what: str, value: object, least: int = 1) -> None:
-    """Check a whole number; True and False are none.
+    """Check a whole number, such as an action may hold; True and False are none.
 
     Args:
         what: the error's beginning, which names the value.
@@ -21,7 +21,7 @@ def require_whole(what: str, value: object, least: int = 1) -> None:
     Raises:
         ConfigError: it is none, or smaller.
     """
-    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < least:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ConfigError(f"{what}: give a whole number from {least}.")
 
 

@@ -10,7 +10,17 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from hogwild_agents.actions import Action, Ban, Conclude, Finish, Probe, Say, Spawn
+from hogwild_agents.actions import (
+    Action,
+    Ban,
+    Bias,
+    ChangeSampling,
+    Conclude,
+    Finish,
+    Probe,
+    Say,
+    Spawn,
+)
 from hogwild_agents.errors import ConfigError, PolicyError
 from hogwild_agents.events import (
     NAMES,
@@ -327,6 +337,20 @@ WRONG: list[tuple[Any, type, str]] = [
     (Conclude(text=""), TickEnded, "gave the text ''"),
     (Conclude(text="So", max_tokens=0), TickEnded, "gave max_tokens=0"),
     (Conclude(text="So", max_tokens=1.5), TickEnded, "gave max_tokens=1.5"),  # type: ignore[arg-type]
+    (Conclude(text="So", max_tokens=True), TickEnded, "gave max_tokens=True: give a whole number"),
+    (Ban(worker="Bob", token_ids=(True,)), TickEnded, "named the token True"),
+    (Bias(worker="Bob", bias={True: 1.0}), TickEnded, "named the token True"),
+    (Bias(worker="Bob", bias={5: True}), TickEnded, "gave 5 the bias True: give a finite number"),
+    (
+        ChangeSampling(worker="Bob", temperature=True),
+        TickEnded,
+        "cannot be, because temperature is True, but must be at least 0",
+    ),
+    (
+        ChangeSampling(worker="Bob", temperature=0.0, for_tokens=True),
+        TickEnded,
+        "gave for_tokens=True",
+    ),
     (Conclude(text="So", reason=""), LimitReached, "gave the reason ''"),
     (Finish(answer=7), TickEnded, "gave the answer 7, which is no string"),  # type: ignore[arg-type]
     (Finish(author=7), TickEnded, "gave the author 7"),  # type: ignore[arg-type]
