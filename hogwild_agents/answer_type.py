@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
-from pydantic.errors import PydanticSchemaGenerationError
+from pydantic.errors import PydanticUserError
 
 from hogwild_agents.actions import Conclude, Finish
 from hogwild_agents.errors import AnswerError, ConfigError
@@ -43,8 +43,8 @@ class AnswerType(Generic[T]):
         try:
             self._adapter: TypeAdapter[T] = TypeAdapter(type_)
             self._schema: dict[str, Any] = self._adapter.json_schema()
-        except (PydanticSchemaGenerationError, ValueError, TypeError) as error:
-            reason = str(error).partition("\n")[0]
+        except (PydanticUserError, LookupError, NameError, ValueError, TypeError) as error:
+            reason = str(error).partition("\n")[0].partition(". ")[0]
             raise ConfigError(
                 f"{type_!r} cannot be the type of an answer ({reason}): give a pydantic model or "
                 "another type that pydantic reads from JSON."

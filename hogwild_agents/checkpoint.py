@@ -175,6 +175,8 @@ def find_here(name: str | os.PathLike[str]) -> Checkpoint | None:
     Raises:
         ModelError: it is neither.
     """
+    if not isinstance(name, str | os.PathLike):
+        raise ModelError(f"The model's name is {name!r}, which is no text: {_ADVICE}.")
     given = os.fspath(name)
     if isinstance(name, str) and given == BUNDLED:
         from hogwild_agents.bundled import bundled_path

@@ -48,6 +48,7 @@ from hogwild_agents.seat import (
 from hogwild_agents.statistics import Meter, Statistics
 from hogwild_agents.tick import Part, close, fit
 from hogwild_agents.turns import EventLoop, running_loop
+from hogwild_agents.whole import is_above_zero, is_whole
 
 __all__ = [
     "CacheCoordinator",
@@ -112,7 +113,7 @@ class CacheCoordinator:
         common: the blocks that several runs share.
 
     Raises:
-        ConfigError: patience or prefill_chunk is out of range.
+        ConfigError: patience or prefill_chunk is out of range, or the engine is none.
     """
 
     def __init__(
@@ -123,13 +124,19 @@ class CacheCoordinator:
         prefill_chunk: int | None = 512,
         ahead: bool = False,
     ) -> None:
-        if patience is not None and not patience > 0:
+        if not isinstance(engine, Engine):
+            raise ConfigError(
+                f"A coordinator runs the ticks of {engine!r}, but must be given an Engine, such as "
+                "model.engine."
+            )
+        if patience is not None and not is_above_zero(patience):
             raise ConfigError(
                 f"patience is {patience!r}, but must be a number of seconds above 0, or None."
             )
-        if prefill_chunk is not None and prefill_chunk < 1:
+        if prefill_chunk is not None and not (is_whole(prefill_chunk) and prefill_chunk > 0):
             raise ConfigError(
-                f"prefill_chunk is {prefill_chunk!r}, but must be at least 1 token, or None."
+                f"prefill_chunk is {prefill_chunk!r}, but must be a whole number of tokens above "
+                "0, or None."
             )
         self.engine = engine
         self.common = Common(self)
@@ -212,11 +219,11 @@ class CacheCoordinator:
             limit: how many are under way at once.
 
         Raises:
-            ConfigError: limit is below 1.
+            ConfigError: limit is no whole number above 0.
             ClosedError: the coordinator is not open, or was closed under way.
         """
-        if limit < 1:
-            raise ConfigError(f"limit is {limit!r}, but must be at least 1 item at once.")
+        if not (is_whole(limit) and limit > 0):
+            raise ConfigError(f"limit is {limit!r}, but must be a whole number of items above 0.")
         self._require_open()
         return Mapping(solve, items, limit).results(self._require_open)
 

@@ -43,7 +43,7 @@ class Headings:
         public_role: one of them; ``{name}`` and ``{role}`` are filled in.
 
     Raises:
-        ConfigError: a text has other variables than these, or ``prefix`` is blank.
+        ConfigError: a heading is no text, has other variables than these, or ``prefix`` is blank.
     """
 
     past: str = "### Past steps\n\n"
@@ -56,6 +56,9 @@ class Headings:
     public_role: str = "{name}: {role}\n\n"
 
     def __post_init__(self) -> None:
+        for name, text in vars(self).items():
+            if not isinstance(text, str):
+                raise ConfigError(f"The heading {name!r} is {text!r}, but must be a text.")
         _fill("prefix", self.prefix, name="Alice", step=1)
         _fill("role", self.role, name="Alice", role="")
         _fill("public_role", self.public_role, name="Alice", role="")

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from numbers import Real
 
 from hogwild_agents.errors import ConfigError
-from hogwild_agents.whole import is_whole
+from hogwild_agents.whole import is_above_zero, is_whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +37,7 @@ class Limits:
                 raise ConfigError(
                     f"The limit of {name} is {value!r}, but must be a whole number above 0."
                 )
-        if self.seconds is not None and not (isinstance(self.seconds, Real) and self.seconds > 0):
+        if self.seconds is not None and not is_above_zero(self.seconds):
             raise ConfigError(
                 f"The limit of seconds is {self.seconds!r}, but must be a number above 0."
             )

@@ -20,6 +20,7 @@ from hogwild_agents.checkpoint import (
     read_config,
     read_tokenizer,
 )
+from hogwild_agents.errors import ConfigError
 from hogwild_agents.quantization import Quantization
 from hogwild_agents.rope_scaling import RopeScaling, parse_rope_scaling
 from hogwild_agents.shards import split_options
@@ -35,6 +36,7 @@ from hogwild_agents.text import (
     token_texts,
 )
 from hogwild_agents.weights import check_options, read_weights
+from hogwild_agents.whole import is_whole
 
 if TYPE_CHECKING:
     import torch
@@ -241,10 +243,15 @@ def load_model(
     Raises:
         ModelError: it cannot be loaded; the message is one sentence.
         UnsupportedModelError: it could be loaded, but not run exactly.
-        ConfigError: ``max_tokens`` is below 1, ``max_context`` is too short for the check of the
-            model on loading, the rope scaling does not fit, or kernels, int8 weights, graphs or
-            compiled layers are asked for and cannot be had.
+        ConfigError: ``max_tokens`` or ``max_context`` is no whole number above 0, the context is
+            too short for the check of the model on loading, the rope scaling does not fit, or
+            kernels, int8 weights, graphs or compiled layers are asked for and cannot be had.
     """
+    for option, value in (("max_tokens", max_tokens), ("max_context", max_context)):
+        if value is not None and not (is_whole(value) and value > 0):
+            raise ConfigError(
+                f"{option} is {value!r}, but must be a whole number above 0, or None."
+            )
     report, options = on_progress or _ignore, model_options or {}
     check_options(options, device)
     place, precision = find_device(device), find_dtype(dtype)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from hogwild_agents.errors import ConfigError
+from hogwild_agents.whole import is_above_zero
 
 __all__ = ["RopeScaling", "parse_rope_scaling", "scale_rope"]
 
@@ -30,6 +32,8 @@ def parse_rope_scaling(given: RopeScaling) -> dict[str, Any]:
     Raises:
         ConfigError: it cannot be read, or changes with the length of the text.
     """
+    if not isinstance(given, str | Mapping):
+        raise ConfigError(f"The rope scaling is {given!r}: {_ADVICE}.")
     found = dict(given) if isinstance(given, Mapping) else _read(given.strip())
     kind = found.get("rope_type", found.get("type"))
     if not isinstance(kind, str):
@@ -40,11 +44,17 @@ def parse_rope_scaling(given: RopeScaling) -> dict[str, Any]:
             "keys with it, so it cannot be run exactly: take yarn."
         )
     factor = found.get("factor")
-    if factor is not None and (not isinstance(factor, int | float) or factor < 1):
-        raise ConfigError(f"The rope scaling's factor is {factor!r}, but must be 1 or more.")
+    if factor is not None and not _is_factor(factor):
+        raise ConfigError(
+            f"The rope scaling's factor is {factor!r}, but must be 1 or more, and finite."
+        )
     if factor is None and kind in _KINDS:
         raise ConfigError(f"The rope scaling {given!r} has no factor: {_ADVICE}.")
     return {"rope_type": kind, **{name: found[name] for name in found if name != "type"}}
+
+
+def _is_factor(value: Any) -> bool:
+    return is_above_zero(value) and 1 <= float(value) < math.inf
 
 
 def _read(text: str) -> dict[str, Any]:

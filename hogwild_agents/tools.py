@@ -25,6 +25,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from hogwild_agents.errors import ConfigError
 from hogwild_agents.tool_schema import Signature, reason
+from hogwild_agents.whole import is_above_zero, is_whole
 
 MAX_RESULT = 4000
 """How many characters of a result are fed, unless the tool says otherwise."""
@@ -81,7 +82,8 @@ class Tool:
         name, description, timeout, max_characters: as above.
 
     Raises:
-        ConfigError: the function, its name or a parameter cannot serve.
+        ConfigError: the function, its name or a parameter cannot serve, or a number is none above
+            0.
     """
 
     def __init__(
@@ -101,11 +103,15 @@ class Tool:
                 f"A tool is called {self.name!r}, but a name is made of up to 64 letters, digits, "
                 "'_' and '-': give it one, Tool(function, name=...)."
             )
-        if timeout is not None and not timeout > 0:
-            raise ConfigError(f"timeout of {self.name} is {timeout!r}, but must be above 0.")
-        if max_characters < 1:
+        if timeout is not None and not is_above_zero(timeout):
             raise ConfigError(
-                f"max_characters of {self.name} is {max_characters!r}, but must be at least 1."
+                f"timeout of {self.name} is {timeout!r}, but must be a number of seconds above 0, "
+                "or None."
+            )
+        if not (is_whole(max_characters) and max_characters > 0):
+            raise ConfigError(
+                f"max_characters of {self.name} is {max_characters!r}, but must be a whole number "
+                "above 0."
             )
         self.timeout = timeout
         self.max_characters = max_characters

@@ -40,8 +40,10 @@ def check_options(options: Mapping[str, Any], device: Any) -> None:
     """Check what is passed on to ``from_pretrained``.
 
     Raises:
-        ModelError: an option is given elsewhere, or contradicts the device.
+        ModelError: they are no mapping, or an option is given elsewhere, or contradicts the device.
     """
+    if not isinstance(options, Mapping):
+        raise ModelError(f"model_options is {options!r}: give a mapping of names to values.")
     for name in options:
         if name in _OWN:
             raise ModelError(f"{name!r} cannot stand in model_options: {_OWN[name]}.")

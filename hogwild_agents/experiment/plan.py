@@ -89,7 +89,7 @@ class BundledTask(_Section):
     """
 
     kind: Literal["bundled"]
-    problems: Annotated[int, Field(ge=1, le=MOST_PROBLEMS)] = 50
+    problems: Annotated[int, Field(ge=1, le=MOST_PROBLEMS, strict=True)] = 50
     seed: Natural = 0
     tasks: tuple[Count, Count] = (8, 12)
     terms: tuple[Count, Count] = (3, 6)

@@ -11,6 +11,7 @@ from hogwild_agents.engine import Engine
 from hogwild_agents.errors import ConfigError
 from hogwild_agents.models import LanguageModel
 from hogwild_agents.testing.tokenizer import ByteTokenizer
+from hogwild_agents.whole import is_whole
 
 
 def tiny_model(
@@ -31,7 +32,7 @@ def tiny_model(
         max_tokens: the engine's cache budget.
 
     Raises:
-        ConfigError: ``context_length`` or ``max_tokens`` is below 1.
+        ConfigError: ``context_length`` or ``max_tokens`` is no whole number above 0.
     """
     tokenizer = ByteTokenizer() if tokenizer is None else tokenizer
     network = build_network(tokenizer, seed=seed, context_length=context_length)
@@ -48,8 +49,10 @@ def build_network(tokenizer: Any, *, seed: int, context_length: int, spare: int 
         context_length: the longest view.
         spare: how many token ids it has beyond the tokenizer's; the last of them ends a turn too.
     """
-    if context_length < 1:
-        raise ConfigError(f"context_length is {context_length}, but must be at least 1 token.")
+    if not (is_whole(context_length) and context_length > 0):
+        raise ConfigError(
+            f"context_length is {context_length!r}, but must be a whole number of tokens above 0."
+        )
     size = len(tokenizer) + spare
     ends = [] if tokenizer.eos_token_id is None else [int(tokenizer.eos_token_id)]
     config: Any = Qwen3Config(

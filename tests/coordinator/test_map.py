@@ -281,8 +281,12 @@ async def test_it_is_refused_where_it_could_not_run(engine: WatchedEngine) -> No
     with pytest.raises(ClosedError, match="not open yet"):
         coordinator.map(work, [0])
     async with coordinator:
-        with pytest.raises(ConfigError, match="limit is 0"):
-            coordinator.map(work, [0], limit=0)
+        limits: tuple[Any, ...] = (0, 1.5, True, "8", None)
+        for limit in limits:
+            with pytest.raises(
+                ConfigError, match=f"limit is {limit!r}, but must be a whole number"
+            ):
+                coordinator.map(work, [0], limit=limit)
         late = coordinator.map(work, [0])
     with pytest.raises(ClosedError, match="closed"):
         await anext(late)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
+from typing import Any
 
 import anyio
 import pytest
@@ -353,7 +355,18 @@ async def test_a_repetition_penalty_counts_the_whole_view(engine: WatchedEngine)
     assert len(set(tokens)) == len(tokens)
 
 
-@pytest.mark.parametrize("options", [{"patience": 0}, {"patience": -1.0}, {"prefill_chunk": 0}])
-def test_options_out_of_range_are_refused(engine: WatchedEngine, options: dict[str, float]) -> None:
-    with pytest.raises(ConfigError, match="but must be"):
-        CacheCoordinator(engine, **options)  # type: ignore[arg-type]
+@pytest.mark.parametrize("name", ["patience", "prefill_chunk"])
+@pytest.mark.parametrize("value", [0, -1.0, True, "2", float("nan"), [1]])
+def test_options_out_of_range_are_refused(engine: WatchedEngine, name: str, value: Any) -> None:
+    with pytest.raises(ConfigError, match=rf"^{name} is {re.escape(repr(value))}, but must be"):
+        CacheCoordinator(engine, **{name: value})
+
+
+def test_a_prefill_chunk_is_a_whole_number(engine: WatchedEngine) -> None:
+    with pytest.raises(ConfigError, match=r"prefill_chunk is 1\.5, but must be a whole number"):
+        CacheCoordinator(engine, prefill_chunk=1.5)  # type: ignore[arg-type]
+
+
+def test_what_is_no_engine_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"given an Engine, such as model\.engine"):
+        CacheCoordinator("bundled")  # type: ignore[arg-type]

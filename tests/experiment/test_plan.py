@@ -94,6 +94,10 @@ def test_grids_and_runs_have_the_same_axes() -> None:
             "task.problems cannot be 0 in the experiment {path}: it should be at least 1.",
         ),
         (
+            "[task]\nkind = 'bundled'\nproblems = true",
+            "task.problems cannot be True in the experiment {path}: it should be a whole number.",
+        ),
+        (
             TASK + "problems = 1000000000",
             "task.problems cannot be 1000000000 in the experiment {path}: it should be at most 10",
         ),

@@ -109,6 +109,7 @@ async def test_a_limit_of_ticks_is_that_many_forwards() -> None:
         ({"ticks": 0}, r"The limit of ticks is 0, but must be a whole number above 0\."),
         ({"tokens": True}, r"The limit of tokens is True, but must be a whole number above 0\."),
         ({"seconds": "5"}, r"The limit of seconds is '5', but must be a number above 0\."),
+        ({"seconds": True}, r"The limit of seconds is True, but must be a number above 0\."),
         ({"seconds": float("nan")}, r"The limit of seconds is nan, but must be a number above 0\."),
     ],
 )

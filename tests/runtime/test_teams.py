@@ -212,9 +212,11 @@ async def test_headings_may_be_ones_own() -> None:
         ({"prefix": "{"}, "cannot be filled in"),
         ({"prefix": "{name.x.y}"}, "cannot be filled in"),
         ({"role": "{step}"}, "{name} and {role}"),
+        ({"past": None}, "The heading 'past' is None, but must be a text"),
+        ({"unfinished": 7}, "The heading 'unfinished' is 7, but must be a text"),
     ],
 )
-def test_headings_with_other_variables_are_refused(options: Any, message: str) -> None:
+def test_headings_that_cannot_be_written_are_refused(options: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message.replace("{", r"\{")):
         Headings(**options)
 

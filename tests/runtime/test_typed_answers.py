@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, assert_type
+from typing import Any, Literal, assert_type
 
 import pytest
 from pydantic import BaseModel
@@ -65,6 +65,14 @@ def test_what_no_reading_fits_is_said_in_words() -> None:
     with pytest.raises(ValueError, match="unable to parse string as an integer"):
         AnswerType(int).parse("many")
     assert "field required" in str(AnswerType(Point).fault('{"x": 1}'))
+
+
+@pytest.mark.parametrize("given", [1, "x", {"a": 1}, [1], 1.5])
+def test_what_is_no_type_is_refused_in_one_sentence(given: Any) -> None:
+    with pytest.raises(ConfigError, match="cannot be the type of an answer") as refused:
+        AnswerType(given)
+    assert "\n" not in str(refused.value)
+    assert ". " not in str(refused.value)
 
 
 def test_a_type_that_pydantic_does_not_know_is_refused() -> None:

@@ -66,5 +66,5 @@ def test_it_takes_another_tokenizer() -> None:
 def test_its_room_is_what_was_asked_for() -> None:
     model = tiny_model(context_length=64, max_tokens=100)
     assert (model.engine.context_length, model.engine.max_tokens) == (64, 100)
-    with pytest.raises(ConfigError, match="context_length is 0, but must be at least 1 token"):
+    with pytest.raises(ConfigError, match="context_length is 0, but must be a whole number"):
         tiny_model(context_length=0)

@@ -351,6 +351,26 @@ def test_an_empty_name_is_told(name: str) -> None:
         load_model(name)
 
 
+@pytest.mark.parametrize("name", [5, None, b"x", ["x"]])
+def test_a_name_that_is_no_text_is_told(name: Any) -> None:
+    with pytest.raises(ModelError, match="which is no text: give 'bundled'"):
+        load_model(name)
+
+
+@pytest.mark.parametrize("option", ["max_tokens", "max_context"])
+@pytest.mark.parametrize("value", [0, 1.5, True, "300", float("nan")])
+def test_a_bound_that_is_no_whole_number_is_told_before_anything_is_looked_for(
+    option: str, value: Any
+) -> None:
+    with pytest.raises(ConfigError, match=f"{option} is {value!r}, but must be a whole number"):
+        load_model("no-such-org/no-such-model", **{option: value})
+
+
+def test_model_options_that_are_no_mapping_are_told() -> None:
+    with pytest.raises(ModelError, match="model_options is 'eager': give a mapping"):
+        load_model(model_options="eager")  # type: ignore[arg-type]
+
+
 def test_a_hub_id_that_cannot_be_had_is_told_in_one_sentence() -> None:
     with pytest.raises(ModelError, match="model 'no-such-org/no-such-model' is neither") as caught:
         load_model("no-such-org/no-such-model")
@@ -421,7 +441,7 @@ def test_nothing_stays_of_a_load_that_fails(folder: Path, monkeypatch: pytest.Mo
         return model
 
     monkeypatch.setattr("hogwild_agents.models.read_weights", watch)
-    with pytest.raises(ConfigError):
-        load_model(folder, max_tokens=-1)
+    with pytest.raises(ConfigError, match="the check of the model on loading"):
+        load_model(folder, max_context=10)
     gc.collect()
     assert [reference() for reference in loaded] == [None]

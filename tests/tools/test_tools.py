@@ -173,7 +173,10 @@ def of_options(**options: int) -> None: ...
         (lambda: Tool(of_options), r"takes \*\*options: int, but"),
         (lambda: Tool(lambda: 1), "A tool is called '<lambda>'"),
         (lambda: Tool(add, name="my tool"), "A tool is called 'my tool'"),
-        (lambda: Tool(add, timeout=0), "timeout of add is 0, but must be above 0"),
+        (lambda: Tool(add, timeout=0), "timeout of add is 0, but must be a number of seconds"),
+        (lambda: Tool(add, timeout="9"), "timeout of add is '9', but must be a number"),  # type: ignore[arg-type]
+        (lambda: Tool(add, timeout=True), "timeout of add is True, but must be a number"),
+        (lambda: Tool(add, max_characters=1.5), "max_characters of add is 1.5, but must be a"),  # type: ignore[arg-type]
         (lambda: Tool(add, timeout=float("nan")), "timeout of add is nan"),
         (lambda: Tool(add, max_characters=0), "max_characters of add is 0"),
         (lambda: Tool("add"), "A tool is 'add', but must be a function or a Tool"),  # type: ignore[arg-type]
