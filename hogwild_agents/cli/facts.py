@@ -95,7 +95,6 @@ class ModelFacts:
 
 def of_model(model: LanguageModel) -> ModelFacts:
     """Return the facts of a loaded model."""
-    from hogwild_agents.engine.probe import probe_bound
     from hogwild_agents.quantization import quantization_of
 
     engine, config = model.engine, model.engine.model.config
@@ -117,7 +116,7 @@ def of_model(model: LanguageModel) -> ModelFacts:
         vocabulary=engine.vocab_size,
         attention=engine.adapter.describe(),
         error=engine.probe_error,
-        error_bound=probe_bound(engine.dtype),
+        error_bound=engine.probe_bound,
         context=engine.context_length,
         trained_context=_trained(engine),
         cache_bytes_per_1000_tokens=1000 * engine.bytes_per_token,
@@ -201,7 +200,6 @@ def _tried(config: Any, max_context: int | None, dtype: Any) -> dict[str, Any]:
     """
     from hogwild_agents.cli.stand_in import build_stand_in
     from hogwild_agents.engine.adapter import Adapter
-    from hogwild_agents.engine.probe import probe_bound
 
     unknown = dict.fromkeys(
         ("error", "error_bound", "context", "trained_context", "cache_bytes_per_1000_tokens")
@@ -222,7 +220,7 @@ def _tried(config: Any, max_context: int | None, dtype: Any) -> dict[str, Any]:
             "tried_layers": len(engine.adapter.layers),
             "not_tried": None if telling else "in it rounding grows too much to tell anything",
             "error": engine.probe_error,
-            "error_bound": probe_bound(engine.dtype),
+            "error_bound": engine.probe_bound,
             "context": engine.context_length,
             "trained_context": _trained(engine),
             "cache_bytes_per_1000_tokens": None if likeness is None else 1000 * size,

@@ -124,7 +124,7 @@ class Engine:
         self._lock = threading.RLock()
         self._trial: Trial | None = None  # it has slots
         self._closed = False
-        self._probe_error: float | None = None
+        self._probed: tuple[float, float] | None = None  # the error, and how much it may be
         self._graphs: Graphs | None = None
         self._loan = Loan(model, self._context)
         weakref.finalize(self, self._loan.give_back).atexit = False
@@ -153,7 +153,7 @@ class Engine:
             if probe is not None:
                 size = len(probe.tokens)  # in a cache of its own, whatever the budget is
                 self._cache = Cache(self._adapter, self.device, max_tokens=size)
-                self._probe_error = probe.check(self)
+                self._probed = probe.check(self)
             self._cache = cache
             if graphs is not False:
                 self._graphs = self._recorded(graphs)
@@ -195,7 +195,16 @@ class Engine:
 
         None if that was not measured (``verify=False``).
         """
-        return self._probe_error
+        return self._probed[0] if self._probed else None
+
+    @property
+    def probe_bound(self) -> float | None:
+        """How much of :attr:`probe_error` rounding explains; with more the model is refused.
+
+        That is 1e-3 in float32 and 0.05 in half precision, or three times what the model's logits
+        move by where the last bits of its embeddings change.
+        """
+        return self._probed[1] if self._probed else None
 
     @property
     def max_tokens(self) -> int | None:

@@ -1,8 +1,15 @@
-"""Probe: a short text whose logits are compared with those of the model's plain forward."""
+"""Probe: a short text whose logits are compared with those of the model's plain forward.
+
+What rounding explains depends on the weights: trained ones magnify it more than random ones do. In
+bfloat16 SmolLM2-135M's own logits move by 5 % of their spread where the last bits of the embeddings
+change, and by 4 % from one of transformers' attentions to another.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -14,6 +21,10 @@ from hogwild_agents.errors import ConfigError
 
 if TYPE_CHECKING:
     from hogwild_agents.engine.engine import Engine
+
+_TIMES, _MOST = 3.0, 0.5
+"""Logits may differ by so many times what last bits come to, but by no more than half their spread:
+a model that is computed wrongly gives others altogether."""
 
 
 class Probe:
@@ -35,8 +46,12 @@ class Probe:
             self.tokens = probe_tokens(loan.vocab_size, 24)
             self._expected = self._plain(loan)
 
-    def check(self, engine: Engine) -> float:
-        """Write the text with an engine of the model; return by how much its logits differ.
+    def check(self, engine: Engine) -> tuple[float, float]:
+        """Write the text with an engine of the model.
+
+        Returns:
+            by how much its logits differ, and how much of that rounding explains; see
+            :func:`probe_error`.
 
         Raises:
             ConfigError: the context is too short for the text, which says nothing of the model.
@@ -51,13 +66,18 @@ class Probe:
         with refusing(self._model):
             found = self._write(engine)
         error, bound = probe_error(found, self._expected), probe_bound(self._expected.dtype)
+        if bound < error <= _MOST:  # a second look, which few models need
+            with refusing(self._model), _last_bits_changed(self._model):
+                moved = self._write(engine)
+            trembling = probe_error(moved, found.to(self._expected.dtype))
+            bound = max(bound, min(_TIMES * trembling, _MOST))
         if not error <= bound:
             raise refusal(
                 self._model,
                 f"one worker's logits differ from its plain forward by {error:.1e} of their "
                 f"spread (at most {bound:.0e} is rounding)",
             )
-        return error
+        return error, bound
 
     def _plain(self, loan: Loan) -> Tensor:
         text = loan.model.config.get_text_config(decoder=True)
@@ -81,7 +101,25 @@ class Probe:
         engine.move(step, prompt)
         for token in ids[16:]:
             parts.append(engine.forward([Feed(own, [prompt, own], [token])]))
+        for block in (prompt, step, own):
+            engine.free(block)
         return torch.cat(parts)
+
+
+@contextmanager
+def _last_bits_changed(model: Any) -> Iterator[None]:
+    """Let the last bits of embeddings be others meanwhile, as though they were rounded anew."""
+    random = torch.Generator("cpu").manual_seed(0)
+
+    def change(module: Any, args: Any, states: Tensor) -> Tensor:
+        signs = torch.randint(-1, 2, states.shape, generator=random, device="cpu")
+        return states + states * (signs.to(states) * (torch.finfo(states.dtype).eps / 2))
+
+    hook = model.get_input_embeddings().register_forward_hook(change)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def probe_tokens(vocabulary: int, count: int) -> list[int]:
@@ -107,5 +145,5 @@ def probe_error(found: Tensor, expected: Tensor) -> float:
 
 
 def probe_bound(dtype: torch.dtype) -> float:
-    """Return the largest error that rounding explains."""
+    """Return the error that rounding explains in any model."""
     return 0.05 if dtype in (torch.float16, torch.bfloat16) else 1e-3

@@ -309,6 +309,7 @@ def test_a_refusal_that_is_only_rounding_is_no_refusal(
 ) -> None:
     gemma3().save_pretrained(tmp_path)
     monkeypatch.setattr("hogwild_agents.engine.probe.probe_bound", lambda dtype: 1e-12)
+    monkeypatch.setattr("hogwild_agents.engine.probe._MOST", 0.0)
     monkeypatch.setattr("hogwild_agents.cli.stand_in.probe_bound", lambda dtype: 1e-12)
     facts = of_config(RunConfig(model=str(tmp_path)))
     assert facts.not_tried == "in it rounding grows too much to tell anything"

@@ -172,6 +172,23 @@ def test_int8_logits_differ_a_little_and_are_those_of_the_rounded_model(dtype: t
 
 
 @needs_numba
+@pytest.mark.parametrize(
+    ("seed", "layers", "gain", "dtype"), [(2, 8, 30.0, torch.float32), (1, 32, 1.0, torch.bfloat16)]
+)
+def test_inputs_that_are_rounded_for_int8_are_no_reason_to_refuse(
+    seed: int, layers: int, gain: float, dtype: torch.dtype
+) -> None:
+    """A channel with large numbers, as trained models have one, leaves the others few steps."""
+    model = EVERY["llama"].build(seed=seed, num_hidden_layers=layers).to(dtype)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "layernorm" in name:
+                parameter[3] *= gain
+    with Engine(model, int8_weights=True) as engine:
+        assert engine.int8_bytes
+
+
+@needs_numba
 def test_a_rounded_copy_counts_only_for_the_weights_that_were_rounded() -> None:
     """Not for what somebody puts in their place, as adapters do for the time of a forward."""
     torch.manual_seed(0)

@@ -64,9 +64,24 @@ def test_a_refused_model_is_left_as_it_was(training: bool) -> None:
     torch.testing.assert_close(plain_logits(model, ids), before)
 
 
-def test_a_model_that_errs_is_refused_by_the_probe(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_deep_model_in_half_precision_is_not_refused_for_rounding(seed: int) -> None:
+    """Its logits differ by 5 to 10 % of their spread, as they do where its last bits change."""
+    model = SUPPORTED["llama"].build(seed=seed, num_hidden_layers=32).bfloat16()
+    with Engine(model) as engine:
+        assert engine.probe_error is not None
+        assert engine.probe_bound is not None
+        assert engine.probe_error <= engine.probe_bound <= 0.5
+        assert engine.used_tokens == 0
+    assert not model.get_input_embeddings()._forward_hooks
+
+
+@pytest.mark.parametrize(("layers", "dtype"), [(2, torch.float32), (32, torch.bfloat16)])
+def test_a_model_that_errs_is_refused_by_the_probe(
+    layers: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its layers look at the token before, outside of attention, which shows in the logits only."""
-    model = SUPPORTED["llama"].build()
+    model = SUPPORTED["llama"].build(num_hidden_layers=layers).to(dtype)
     for layer in model.model.layers:
         sound = layer.mlp.forward
 
