@@ -95,11 +95,16 @@ class Exchange:
         Raises:
             PolicyError: a controller raised, or asked for what cannot be; the run has failed.
         """
-        told = self._told(events)
-        try:
-            await self._consult(*told)
-        finally:
-            self._let_go()
+        await self._ask(self._told(events))
+
+    async def hear_out(self, *events: ev.Event) -> None:
+        """Emit events after the last tick; policies hear before of what no tick can end any more.
+
+        Raises:
+            PolicyError: see :meth:`emit`.
+        """
+        heard, self._heard = self._heard, deque()
+        await self._ask([*heard, *self._told(events)])
 
     def tell(self, event: ev.Event) -> None:
         """Tell an event to those who only listen."""
@@ -128,7 +133,7 @@ class Exchange:
         """Tell the end of a tick; ask the policies about that, and before about what was heard.
 
         What happens meanwhile, and what was not begun where this is cancelled, comes after the next
-        tick.
+        tick, or with :meth:`hear_out` where there is none.
 
         Raises:
             PolicyError: see :meth:`emit`.
@@ -181,6 +186,13 @@ class Exchange:
 
     def _hearing(self, event: ev.Event) -> _Hearing:
         return _Hearing(event, len(self._left), len(self._named))
+
+    async def _ask(self, hearings: Sequence[_Hearing]) -> None:
+        """Ask the policies; who is dismissed by that goes after all that they want is taken."""
+        try:
+            await self._consult(*hearings)
+        finally:
+            self._let_go()
 
     async def _consult(self, *hearings: _Hearing) -> None:
         """Ask the policies, before about what was cut off."""

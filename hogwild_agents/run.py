@@ -232,10 +232,10 @@ class Run:
     async def _draw_conclusion(self) -> None:
         """Take the answer that there is, or have one given."""
         ending, thinking = self._ending, self._thinking
-        if ending.limit and not ending.outcome and not ending.stopped:
-            await thinking.exchange.emit(
-                ev.LimitReached(limit=ending.limit, tick=thinking.clock.ticks)
-            )
+        if not ending.outcome and not ending.stopped:
+            limit, tick = ending.limit, thinking.clock.ticks
+            reached = [] if limit is None else [ev.LimitReached(limit=limit, tick=tick)]
+            await thinking.exchange.hear_out(*reached)
         if isinstance(ending.outcome, Finish):
             self._answer = ending.outcome
         elif isinstance(ending.outcome, Conclude) and ending.stopped is None:

@@ -12,6 +12,7 @@ from hogwild_agents.actions import Action, Finish, Probe, Say, Spawn
 from hogwild_agents.events import (
     ActionTaken,
     Event,
+    LimitReached,
     PolicyFailed,
     ProbeAnswered,
     StepEnded,
@@ -133,6 +134,37 @@ async def test_who_stands_behind_hears_of_the_last_tick_before_the_limit_is_told
     assert record.result.answer == token.text
     assert [type(event.action) for event in record.told(ActionTaken)] == [Finish]
     assert not record.result.failures
+
+
+@pytest.mark.parametrize("answers", [False, True])
+@pytest.mark.parametrize("kind", [TokensWritten, TickEnded])
+async def test_policies_hear_of_the_last_tick_though_who_ends_it_cuts_its_own_call_off(
+    kind: type, answers: bool
+) -> None:
+    """And may end the run by it."""
+
+    class Finishes(Policy):
+        async def on_tick_ended(self, event: TickEnded) -> Sequence[Action]:
+            said = Say(worker="Bob", text="Hm. ")
+            return [said, Finish(answer="7")] if answers and event.tick == 2 else []
+
+    async def cut_off(worker: Typist) -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(worker.next_token)
+            await waits.waits.wait()
+            group.cancel_scope.cancel()
+
+    before, waits, behind = Hears(), Waits(kind), Hears()
+    policies = [before, waits, behind, Finishes()]
+    workers = ["Alice", Typist("Bob", 1, cut_off)]
+    record = await solve(make_team(workers=workers, policies=policies, limits=Limits(ticks=2)))
+    assert waits.waits.is_set()
+    assert [e.tick for e in record.told(TickEnded)] == [1, 2]
+    assert [e for e in behind.heard if isinstance(e, TickEnded)] == record.told(TickEnded)
+    assert sorted(map(repr, behind.heard)) == sorted(map(repr, before.heard))
+    assert isinstance(behind.heard[-1], LimitReached)
+    assert [type(e.action) for e in record.told(ActionTaken)] == [Finish] * answers
+    assert record.result.answer == ("7" if answers else None)
 
 
 @pytest.mark.parametrize("kind", [TokensWritten, ActionTaken])

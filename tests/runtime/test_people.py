@@ -142,6 +142,26 @@ async def test_what_is_said_in_the_last_tick_is_seen_by_who_concludes(
         assert seen.count(f"**{speech}\n\n") == 1
 
 
+@pytest.mark.parametrize("ticks", [2, 50])
+async def test_policies_hear_what_is_said_when_the_last_tick_is_over(ticks: int) -> None:
+    def listen(event: Any) -> None:
+        if isinstance(event, WorkerLeft) or (isinstance(event, TickEnded) and event.tick == 2):
+            run.say("That was it.")
+
+    recorder = Recorder()
+    model = scripted_model({"Ada": "Let me think."})
+    limits = Limits(ticks=ticks)
+    team = Team(model, workers=["Ada"], prompt=PLAIN, limits=limits, policies=[recorder])
+    run = team.start("What now?", on_event=listen)
+    result = await run.execute()
+    assert result.reason == ("ticks" if ticks == 2 else "left")
+    said = [step for step in result.steps if step.worker == "User"]
+    assert len(said) == (1 if ticks == 2 else 2)
+    assert [e.step for e in recorder.of(StepEnded) if e.worker == "User"] == [
+        step.number for step in said
+    ]
+
+
 async def test_a_person_joins_once_and_policies_hear_it() -> None:
     class Clerk(Policy):
         async def on_tick_ended(self, event: TickEnded) -> None:
