@@ -108,7 +108,8 @@ class StepEnded:
 class TickEnded:
     """All workers have handled the tokens of a tick.
 
-    There is none for a tick that only fed a part of a long text, so that nobody was woken.
+    There is none for a tick that only fed a part of a long text, so that nobody was woken, and for
+    one in which the run is cancelled before all have.
 
     Attributes:
         tick: how many ticks of the run are over.

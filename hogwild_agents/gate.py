@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from anyio.lowlevel import checkpoint_if_cancelled
@@ -16,35 +15,33 @@ from hogwild_agents.record import Record
 
 if TYPE_CHECKING:
     from hogwild_agents.desk import Desk
+    from hogwild_agents.thinking import Thinking
 
 
 class Gate:
     """Lets the workers of one run go on from tick to tick, until a limit is reached.
 
     Args:
-        desks: the workers' desks by name; who joins is added to them.
+        thinking: the workers; whether they think at all.
         clock: the run's time.
         ending: what ends the run.
         exchange: where the end of a tick is told.
         record: rings with every event.
-        thinks: tells whether the thinking is under way.
     """
 
     def __init__(
         self,
-        desks: Mapping[str, Desk],
+        thinking: Thinking,
         clock: Clock,
         ending: Ending,
         exchange: Exchange,
         record: Record,
-        thinks: Callable[[], bool],
     ) -> None:
-        self._desks = desks
+        self._thinking = thinking
         self._clock = clock
         self._ending = ending
         self._exchange = exchange
         self._record = record
-        self._thinks = thinks
 
     async def admit(self, desk: Desk) -> None:
         """Let a worker go on to its next tick, unless a limit ends the thinking.
@@ -76,8 +73,14 @@ class Gate:
         self.end_if_enough()
 
     def settle(self, desk: Desk) -> None:
-        """Note that nobody has to wait for a worker, where nobody can wait for policies."""
-        if self._clock.turn(desk.name) and self._thinks():
+        """Note that nobody has to wait for a worker, where nobody can wait for policies.
+
+        Not so where all are cancelled: what a tick has brought them is lost, so it never ends. Else
+        it would depend on the order in which an event loop cancels tasks, which may be any.
+        """
+        if self._thinking.cancelled:
+            return
+        if self._clock.turn(desk.name) and self._thinking.thinks:
             self._exchange.hear(self._tick_ended())
         self.end_if_enough()
 
@@ -92,15 +95,15 @@ class Gate:
             ClosedError: the thinking is over, and yet the worker has not been cancelled, because
                 it has shielded itself.
         """
-        if self._thinks():
+        if self._thinking.thinks:
             await self._record.told.wait()
-        if not self._thinks():
+        if not self._thinking.thinks:
             await checkpoint_if_cancelled()
             raise ClosedError(f"The thinking is over: {desk.name} waits for nothing any more.")
 
     def waiting(self) -> None:
         """End the thinking if all workers who are left wait for each other, or to be resumed."""
-        there = [desk for desk in self._desks.values() if not desk.left]
+        there = [desk for desk in self._thinking.desks.values() if not desk.left]
         if any(desk.woken for desk in there):
             self._record.told.ring()  # what it waits for came without an event
         if there and all(desk.waits for desk in there):

@@ -80,7 +80,7 @@ class Thinking:
             self.situation,
             partial(take, thinking=self, ending=ending),
         )
-        self.gate = Gate(self.desks, self.clock, ending, self.exchange, record, lambda: self.thinks)
+        self.gate = Gate(self, self.clock, ending, self.exchange, record)
         self.people = People(team, share, self.clock, self.exchange, self.book)
         self.view = RunView(problem, self)
         self._seating = Seating(self, team, panel, share)
@@ -90,12 +90,19 @@ class Thinking:
         self._share = share
         self._board: Board | None = None
         self._group: TaskGroup | None = None  # while it takes tasks
+        self._is_cancelled: Callable[[], bool] = lambda: False
         self._tasks = 0  # that keep it open
 
     @property
     def thinks(self) -> bool:
         """Whether it is under way."""
         return self._group is not None and not self._ending.over
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether it is being cancelled from outside, though not all may have heard of that yet."""
+        group = self._group
+        return self._is_cancelled() or (group is not None and group.cancel_scope.cancel_called)
 
     @property
     def sampled(self) -> int:
@@ -204,9 +211,11 @@ class Thinking:
 
     async def _let_end(self) -> None:
         """When this is cancelled, let it be over for those too who have shielded themselves."""
+        self._is_cancelled = anyio.get_current_task().has_pending_cancellation
         try:
             await anyio.sleep_forever()
         finally:
+            self._is_cancelled = lambda: True  # nobody may ask a task that is done
             if self._group is not None:
                 self._ending.now()
                 self._record.told.ring()

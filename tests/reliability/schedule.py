@@ -108,12 +108,8 @@ class Op:
 
     @property
     def racy(self) -> bool:
-        """Whether what comes of it depends on the clock or on the event loop.
-
-        Event loops cancel the tasks of a group in any order, so that the last tick of a run that is
-        cancelled in its midst is told as ended or is not.
-        """
-        return self.kind.endswith("hangs") or self.kind == "cancel run"
+        """Whether what comes of it depends on the clock."""
+        return self.kind.endswith("hangs")
 
 
 @dataclass(frozen=True)

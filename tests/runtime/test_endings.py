@@ -59,6 +59,7 @@ from tests.runtime.rig import (
     steps_of,
     tokenizer,
     until,
+    watched,
 )
 
 pytestmark = pytest.mark.anyio
@@ -360,6 +361,33 @@ async def test_cancellation_during_a_forward(
             assert run.result.reason == "cancelled"
             await until(lambda: model.engine.used_tokens == before)
         assert read_transcript(path).result == run.result
+
+
+@pytest.mark.parametrize("who", ["Alice", "Bob", "Carol"])
+async def test_where_a_run_is_cancelled_a_tick_ends_if_all_have_handled_it(who: str) -> None:
+    """In whatever order the event loop cancels the tasks; it may be any, so this is done often."""
+    names = ["Alice", "Bob", "Carol"]
+
+    async def cancelled_by(who: str) -> Play:
+        def listen(event: Event) -> None:
+            record.events.append(event)
+            if isinstance(event, TokensWritten) and (event.worker, event.tick) == (who, 3):
+                scope.cancel()
+
+        record = Play(make_team(workers=names, limits=Limits(ticks=9)))
+        async with watched(record.team, record):
+            with anyio.CancelScope() as scope:
+                await record.team.start(PROBLEM, on_event=listen).execute()
+        return record
+
+    for _ in range(8):
+        record = await cancelled_by(who)
+        (ended,) = record.told(RunEnded)
+        assert ended.result.reason == "cancelled"
+        handled = [event.worker for event in record.told(TokensWritten) if event.tick == 3]
+        assert handled == names[: names.index(who) + 1]
+        over = 3 if handled == names else 2
+        assert [event.tick for event in record.told(TickEnded)] == list(range(1, over + 1))
 
 
 async def test_a_transcript_of_a_run_that_was_stopped_rebuilds_the_cache(tmp_path: Path) -> None:
