@@ -158,11 +158,14 @@ class LimitReached:
 
 @dataclass(frozen=True, kw_only=True)
 class ActionTaken:
-    """An action of a policy is about to take effect.
+    """An action was taken: of a policy, or one that somebody asked for by ``Run.act``.
+
+    What comes of it at once, such as a :class:`WorkerJoined`, is told behind it; what is done to a
+    worker's text or sampling shows when that feeds next.
 
     Attributes:
-        policy: the policy's name.
-        action: what it asked for.
+        policy: the policy's name; ``"The caller of act"`` for an action from outside.
+        action: what was asked for.
         tick: how many ticks of the run were over.
     """
 

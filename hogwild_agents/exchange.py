@@ -119,15 +119,7 @@ class Exchange:
             if type(event) is ev.WorkerJoined:
                 self._named.append((event.worker, None))
             self._heard.append(self._hearing(event))
-        self._untold += events
-        if self._telling:
-            return
-        self._telling = True
-        try:
-            while self._untold:
-                self._record.tell(self._untold.popleft())
-        finally:
-            self._telling = False
+        self._tell_in_turn(events)
 
     async def catch_up(self, ended: ev.TickEnded) -> None:
         """Tell the end of a tick; ask the policies about that, and before about what was heard.
@@ -161,14 +153,12 @@ class Exchange:
 
         Raises:
             UsageError: it cannot be taken.
+            ConfigError: a policy cannot be copied for who would join.
         """
         wrong = fault(action, None, self._situation())
         if wrong:
             raise UsageError(f"{source} {wrong}.")
-        self.hear(ev.ActionTaken(policy=source, action=action, tick=self._clock.ticks))
-        if isinstance(action, Spawn):
-            self._named.append((action.worker.name, None))
-        self.hear(*self._take(action))
+        self.hear(*self._taken(action, source, None))
         self._let_go()
 
     def dismiss(self, desk: Desk) -> None:
@@ -183,6 +173,18 @@ class Exchange:
             if type(event) is ev.WorkerLeft:
                 self._left.append(event.worker)
         return [self._hearing(event) for event in events]
+
+    def _tell_in_turn(self, events: Sequence[ev.Event]) -> None:
+        """Tell events; what is told in here because of them comes behind them."""
+        self._untold += events
+        if self._telling:
+            return
+        self._telling = True
+        try:
+            while self._untold:
+                self._record.tell(self._untold.popleft())
+        finally:
+            self._telling = False
 
     def _hearing(self, event: ev.Event) -> _Hearing:
         return _Hearing(event, len(self._left), len(self._named))
@@ -259,18 +261,26 @@ class Exchange:
             return
         if self._ending.outcome is not None or (self._ending.over and not _ends(action)):
             return  # the run is ending already
-        taken = ev.ActionTaken(policy=policy.name, action=action, tick=self._clock.ticks)
-        told = self._told([taken])
-        if isinstance(action, Spawn):
-            self._named.append((action.worker.name, policy))
         try:
-            told += self._told(self._take(action))  # who is dismissed goes after all actions
+            taken = self._taken(action, policy.name, policy)
         except Exception as error:  # else the worker is blamed in whose task this is
             raise PolicyError(
                 f"The policy {policy.name} asked for {action!r}, which failed "
                 f"({type(error).__name__}: {error}): mend the policy."
             ) from error
-        hearing.inner += told
+        hearing.inner += map(self._hearing, taken)
+        self._tell_in_turn(taken)
+
+    def _taken(self, action: Action, source: str, policy: Policy | None) -> list[ev.Event]:
+        """Take an action; return what is to be told: that it was taken, and what has come of it.
+
+        Who is dismissed goes after all actions.
+        """
+        events = self._take(action)
+        if isinstance(action, Spawn):
+            self._named.append((action.worker.name, policy))
+        taken = ev.ActionTaken(policy=source, action=action, tick=self._clock.ticks)
+        return [taken, *events]
 
     def _is_late(self, proposal: Proposal, hearing: _Hearing) -> bool:
         """Whether an action is wrong only by what others have done since the event.

@@ -88,10 +88,10 @@ class Panel:
         Raises:
             ConfigError: a policy cannot be copied.
         """
-        for entry in self._entries:
-            if entry.given.decides == "worker":
-                entry.copies[worker] = policy = _copy(entry.given)
-                policy._run, policy._worker = self._view, worker
+        entries = [entry for entry in self._entries if entry.given.decides == "worker"]
+        for entry, policy in [(entry, _copy(entry.given)) for entry in entries]:  # all, or none
+            entry.copies[worker] = policy
+            policy._run, policy._worker = self._view, worker
         self._hearers = {}
 
     def switch(self, name: str, on: bool) -> None:

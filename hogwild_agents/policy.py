@@ -132,7 +132,7 @@ class Policy:
         return None
 
     async def on_action_taken(self, event: ActionTaken) -> Answer:
-        """Some policy intervened; the answer to this event is ignored."""
+        """An action was taken; the answer to this event is ignored."""
         return None
 
     async def on_policy_failed(self, event: PolicyFailed) -> Answer:

@@ -144,7 +144,8 @@ class Run:
         """Take an action from outside, as a policy would; policies hear of it after the next tick.
 
         Raises:
-            UsageError: it cannot be taken; nothing has changed.
+            UsageError: it cannot be taken; nothing has changed, and nobody is told.
+            ConfigError: likewise, because a policy cannot be copied for who would join.
             ClosedError: nobody is thinking yet, or any more.
         """
         self._thinking.act(action, "The caller of act")

@@ -45,6 +45,9 @@ class Seating:
             ConfigError: a policy that decides for each worker cannot be copied.
         """
         self._panel.join(worker.name)  # first: a seat without a worker would be waited for
+        return self._seat(worker, place)
+
+    def _seat(self, worker: Worker, place: Place) -> Desk:
         team, share, board = self._team, self._share, self._thinking.board
         board.limit(worker.name, sees=worker.sees, seen_by=worker.seen_by)
         draft = Draft(place, board, team.layout, team.headings, team.model, share.block)
@@ -67,12 +70,13 @@ class Seating:
             the desk, and the feeds that introduce the worker.
 
         Raises:
-            ConfigError: see :meth:`seat`.
+            ConfigError: see :meth:`seat`; nobody has joined.
         """
+        self._panel.join(worker.name)
         board, place = self._thinking.board, Place(worker.name, block)
         board.places.append(place)
         feeds = introduce(worker, place, board, self._team.opening, self._share.block)
-        desk = self.seat(worker, place)
+        desk = self._seat(worker, place)
         board.seated(place)
         return desk, feeds
 

@@ -304,6 +304,7 @@ class Thinking:
 
         Raises:
             UsageError: it cannot be taken.
+            ConfigError: a policy cannot be copied for who would join.
             ClosedError: nobody is thinking.
         """
         self._require_thinking()

@@ -21,7 +21,7 @@ from hogwild_agents.actions import (
     Say,
     Spawn,
 )
-from hogwild_agents.errors import ConfigError, PolicyError
+from hogwild_agents.errors import ConfigError, PolicyError, UsageError
 from hogwild_agents.events import (
     NAMES,
     ActionTaken,
@@ -257,6 +257,40 @@ async def test_an_action_is_told_before_its_effect() -> None:
     assert kinds[taken + 1] == ("TokensWritten", "Hm. ")
 
 
+@pytest.mark.parametrize("outside", [False, True])
+async def test_an_action_is_told_once_it_is_taken(outside: bool) -> None:
+    """So whoever hears of it can neither prevent it nor take a name that it has taken."""
+    spawn = Spawn(worker=Typist("Carol", 2))
+
+    def listen(event: Event) -> None:
+        events.append(event)
+        if outside and isinstance(event, TokensWritten) and event.tick == 2 and not heard:
+            run.act(spawn)
+        if isinstance(event, ActionTaken):
+            heard.append(run.result.texts)
+            with pytest.raises(UsageError, match="whose name is taken in this run"):
+                run.act(spawn)
+            with pytest.raises(UsageError, match="A worker is called 'Carol'"):
+                run.say("I join.", speaker="Carol")
+            run.say("I join.", speaker="Joe")
+            run.stop()
+
+    events: list[Event] = []
+    heard: list[Any] = []
+    policies = [] if outside else [Once(TickEnded, spawn)]
+    run = make_team(policies=policies, limits=Limits(ticks=4)).start(PROBLEM, on_event=listen)
+    result = await run.execute()
+    assert result.reason == "stopped"
+    assert not result.failures
+    ((*_, carol),) = heard
+    assert carol == "Carol"
+    (taken,) = [event for event in events if isinstance(event, ActionTaken)]
+    assert taken.policy == ("The caller of act" if outside else "Once")
+    behind = events[events.index(taken) + 1 :]
+    joined = [event.worker for event in behind if isinstance(event, WorkerJoined)]
+    assert joined == ["Carol", "Joe"]
+
+
 async def test_a_policy_that_always_answers_does_not_stall_the_run() -> None:
     class Parrot(Policy):
         async def on_tokens_written(self, event: TokensWritten) -> Sequence[Action]:
@@ -477,18 +511,21 @@ async def test_what_fails_when_it_is_taken_is_the_policys_fault_and_no_workers()
     assert not record.result.failures
 
 
-async def test_nobody_is_waited_for_who_could_not_join() -> None:
+async def test_nobody_is_waited_for_or_told_of_who_could_not_join() -> None:
     def listen(event: Event) -> None:
+        events.append(event)
         if isinstance(event, TickEnded) and event.tick == 2:
             with pytest.raises(ConfigError, match=r"Few cannot be copied .*no more"):
                 run.act(Spawn(worker=Typist("Eve", 2)))
-            caught.append(event)
+            places.extend(place.name for place in run._thinking.board.places)
 
-    caught: list[Event] = []
+    events: list[Event] = []
+    places: list[str] = []
     run = make_team(policies=[Few([1] * 3)], limits=Limits(ticks=4)).start(PROBLEM, on_event=listen)
     with anyio.fail_after(20):
         assert (await run.execute()).reason == "ticks"
-    assert caught
+    assert places == ["Alice", "Bob"]
+    assert not [event for event in events if isinstance(event, ActionTaken | WorkerJoined)]
 
 
 async def test_a_handler_that_cannot_be_awaited_or_answers_nonsense_fails_by_name() -> None:
