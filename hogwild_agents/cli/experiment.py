@@ -21,6 +21,7 @@ from hogwild_agents.cli.build import (
     loaded,
 )
 from hogwild_agents.cli.columns import print_table
+from hogwild_agents.cli.interrupts import tidied
 from hogwild_agents.cli.stop import Stop
 from hogwild_agents.cli.tally import Tally
 from hogwild_agents.config import RunConfig
@@ -264,14 +265,16 @@ def _show(report: Report, folder: Path, form: str) -> None:
 
 
 def _replace(path: Path, text: str) -> None:
-    """Write a file whole or not at all, whoever else writes it."""
+    """Write a file whole or not at all, whoever else writes it, and whatever ends the program."""
     part = path.with_name(f"{path.name}.{uuid4().hex}.part")
+    remove = partial(part.unlink, missing_ok=True)
     try:
-        try:
-            part.write_text(text, encoding="utf-8")
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        with tidied(remove):
+            try:
+                part.write_text(text, encoding="utf-8")
+                part.replace(path)
+            finally:
+                remove()
     except OSError as error:
         raise ConfigError(
             f"The file {str(path)!r} cannot be written ({error.strerror}): name another folder."

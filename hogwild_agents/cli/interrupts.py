@@ -23,6 +23,7 @@ __all__ = [
     "end_at_once",
     "ends_at_once",
     "second_ends",
+    "tidied",
 ]
 
 INTERRUPTED = 130
@@ -74,6 +75,37 @@ def end_at_once(number: int, frame: FrameType | None) -> NoReturn:
     with suppress(Exception):
         sys.stdout.flush()
     os._exit(_CODES[signal.Signals(number)])
+
+
+@contextmanager
+def tidied(tidy: Callable[[], object]) -> Iterator[None]:
+    """While it lasts, something is done before a signal ends the program there and then.
+
+    What raises a KeyboardInterrupt, or is ignored, does not; nor does anything in other threads.
+
+    Args:
+        tidy: called before the end, to take away what is not done.
+    """
+
+    def end(number: int, frame: FrameType | None) -> None:
+        with suppress(Exception):
+            tidy()
+        former = before[signal.Signals(number)]
+        if callable(former):
+            former(number, frame)
+        signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)
+
+    ours = threading.current_thread() is threading.main_thread()
+    before = {one: signal.getsignal(one) for one in _CODES if ours}
+    ending = [one for one in before if before[one] in (end_at_once, signal.SIG_DFL)]
+    for one in ending:
+        signal.signal(one, end)
+    try:
+        yield
+    finally:
+        for one in ending:
+            signal.signal(one, before[one])
 
 
 @contextmanager

@@ -273,6 +273,55 @@ def test_a_second_signal_ends_it_at_once_while_it_reports(plan: Path) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no such signals")
 @pytest.mark.parametrize(
+    ("report", "number", "code"),
+    [
+        (False, signal.SIGTERM, 143),
+        (False, signal.SIGINT, 130),
+        (True, signal.SIGTERM, -signal.SIGTERM),
+        (True, signal.SIGINT, 130),
+    ],
+)
+def test_who_ends_it_while_it_writes_a_table_finds_no_part_of_one(
+    report: bool, number: signal.Signals, code: int, plan: Path
+) -> None:
+    """Be it by a second signal, or by the only one while it reports and does nothing else."""
+    if report:
+        assert call(["experiment", str(plan)]) == 0
+        (plan.parent / "small" / "table.csv").unlink()
+    else:
+        plan.write_text(SMALL.replace("problems = 2", "problems = 40"))
+    program = (
+        "import sys, time\n"
+        "from pathlib import Path\n"
+        "from hogwild_agents.cli.app import call\n"
+        "write = Path.write_text\n"
+        "def slow(path, text, **options):\n"
+        "    write(path, text, **options)\n"
+        "    if path.name.startswith('table.csv'):\n"
+        "        print('writing', path.name, file=sys.stderr, flush=True)\n"
+        "        time.sleep(60)\n"
+        "Path.write_text = slow\n"
+        f"sys.exit(call(['experiment', {str(plan)!r}, *{['--report'] * report}]))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        assert process.stderr is not None
+        for sign in ["writing"] if report else ["runs done", "writing"]:
+            while sign not in process.stderr.readline():
+                assert process.poll() is None
+            process.send_signal(number)
+        _, said = process.communicate(timeout=10)
+    assert process.returncode == code
+    assert "Traceback" not in said
+    files = {path.name for path in (plan.parent / "small").iterdir()}
+    others = {*experiment.WRITERS} - {"table.csv"} if report else {"table.md"}
+    assert files == {"results.jsonl", *others}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such signals")
+@pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"]
 )
 def test_broken_off_it_can_be_gone_on_with(
