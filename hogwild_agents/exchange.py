@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import anyio
+
 from hogwild_agents import events as ev
 from hogwild_agents.actions import Action, Conclude, Finish, Spawn
 from hogwild_agents.checks import Situation, fault
@@ -105,6 +107,20 @@ class Exchange:
         """
         heard, self._heard = self._heard, deque()
         await self._ask([*heard, *self._told(events)])
+
+    async def wind_up(self) -> None:
+        """Ask the policies about what is left where one of them has ended the run.
+
+        Whoever waits is cut off at once, as is who was waiting when that happened.
+
+        Raises:
+            PolicyError: see :meth:`emit`.
+        """
+        while self._cut or self._heard:
+            heard, self._heard = self._heard, deque()
+            with anyio.CancelScope() as scope:
+                scope.cancel()
+                await self._ask([*heard])
 
     def tell(self, event: ev.Event) -> None:
         """Tell an event to those who only listen."""

@@ -233,7 +233,9 @@ class Run:
     async def _draw_conclusion(self) -> None:
         """Take the answer that there is, or have one given."""
         ending, thinking = self._ending, self._thinking
-        if not ending.outcome and not ending.stopped:
+        if ending.outcome and not ending.stopped:
+            await thinking.exchange.wind_up()
+        elif not ending.stopped:
             limit, tick = ending.limit, thinking.clock.ticks
             reached = [] if limit is None else [ev.LimitReached(limit=limit, tick=tick)]
             await thinking.exchange.hear_out(*reached)

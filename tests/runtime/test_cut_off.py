@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 import pytest
 
-from hogwild_agents.actions import Action, Finish, Probe, Say, Spawn
+from hogwild_agents.actions import Action, Conclude, Finish, Probe, Say, Spawn
 from hogwild_agents.events import (
     ActionTaken,
     Event,
@@ -165,6 +165,47 @@ async def test_policies_hear_of_the_last_tick_though_who_ends_it_cuts_its_own_ca
     assert isinstance(behind.heard[-1], LimitReached)
     assert [type(e.action) for e in record.told(ActionTaken)] == [Finish] * answers
     assert record.result.answer == ("7" if answers else None)
+
+
+@pytest.mark.parametrize("when", [TokensWritten, StepEnded, TickEnded])
+@pytest.mark.parametrize(
+    "action", [Finish(answer="7"), Conclude(text="So: ", max_tokens=2)], ids=["finish", "conclude"]
+)
+async def test_who_stands_behind_hears_of_the_last_tick_though_a_policy_ends_the_run_in_it(
+    when: Any, action: Finish | Conclude
+) -> None:
+    """And nobody waits for those who wait in it."""
+
+    class Ends(Policy):
+        async def end(self, event: Any) -> Sequence[Action]:
+            return [action] if type(event) is when and event.tick >= 2 else []
+
+        on_tokens_written = on_step_ended = on_tick_ended = end
+
+    class Slow(Policy):
+        timeout = None
+
+        async def wait(self, event: Any) -> None:
+            if any(type(event.action) is type(action) for event in record.told(ActionTaken)):
+                waited.append(type(event))
+                await anyio.sleep_forever()
+
+        on_tokens_written = on_step_ended = on_tick_ended = on_action_taken = wait
+
+    waited: list[type] = []
+    before, between, behind = Hears(), Hears(), Hears()
+    policies = [before, Ends(), Slow(), between, Slow(), behind]
+    workers = [Typist("Alice", 9), Typist("Bob", 1, "Now.\n\n", 9)]
+    record = Play(make_team(workers=workers, policies=policies))
+    async with watched(record.team, record):
+        run = record.team.start(PROBLEM, on_event=record.events.append)
+        result = await run.execute()
+    assert result.reason == action.reason
+    thought = record.events[: 1 + max(i for i, e in enumerate(record.events) if e in before.heard)]
+    told = [event for event in thought if type(event) in {*map(type, before.heard)}]
+    assert sorted(map(repr, before.heard)) == sorted(map(repr, told))
+    assert behind.heard == between.heard == before.heard
+    assert ActionTaken in waited
 
 
 @pytest.mark.parametrize("kind", [TokensWritten, ActionTaken])
