@@ -166,6 +166,7 @@ class Graphs:
     def _fits(self, plan: Plan) -> bool:
         return (
             self.failure is None
+            and not plan.readings  # torch attends where it has threads that kernels cannot have
             and _is_frequent(plan.tokens, plan.feeds)
             and not torch.is_autocast_enabled(self._loan.device.type)
             and not torch.is_inference_mode_enabled()  # its tensors cannot be changed outside of it

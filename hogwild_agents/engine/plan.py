@@ -195,25 +195,27 @@ def build_plan(
         adapter: the model's layers.
         pool: where the blocks lie.
         device: where the model takes token ids.
-        tuning: which layers are left to the kernel, and how work is cut for them; all of them,
-            where a tick is filled up.
-        fill: up to how many tokens and feeds a tick of so many is filled up. What is added stands
-            behind the others, is stored nowhere and sees nothing.
+        tuning: which layers are left to the kernel, and how work is cut for them.
+        fill: up to how many tokens and feeds a tick of so many is filled up, where all layers are
+            left to the kernel. What is added stands behind the others, is stored nowhere and sees
+            nothing.
     """
+    left: dict[int, Tuning] = {}
+    for alike in adapter.alike:
+        cut = tuning(adapter.layers[alike[0]].shape)
+        left |= dict.fromkeys(alike, cut) if cut else {}
+    by_torch = len(left) < len(adapter.layers)
     packed = pack(feeds)
     last = packed.firsts + packed.counts - 1
-    tokens, rows = fill(len(packed.ids), len(feeds)) if fill else (len(packed.ids), len(feeds))
+    tokens, rows = len(packed.ids), len(feeds)
+    if fill and not by_torch:
+        tokens, rows = fill(tokens, rows)
     columns = [
         filled(column, tokens) for column in (packed.ids, packed.positions, packed.view_positions)
     ]
     ids, positions, view_positions, last_tokens = all_on_device(
         (*columns, filled(last, rows)), device
     )
-    left: dict[int, Tuning] = {}
-    for alike in adapter.alike:
-        cut = tuning(adapter.layers[alike[0]].shape)
-        left |= dict.fromkeys(alike, cut) if cut else {}
-    by_torch = len(left) < len(adapter.layers)
     readings = {reach: _reading(packed, reach, device) for reach in adapter.reaches if by_torch}
     return Plan(
         input_ids=ids[None],

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import cache
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
@@ -193,11 +194,21 @@ def _pause() -> Any:
 
 @cache
 def _loaded() -> ctypes.CDLL | None:
-    """Return all libraries of this process; None where they cannot be had as one (Windows)."""
+    """Return what finds the calls of torch's OpenMP; None where nothing does (Windows).
+
+    Those that all of the process knows are torch's too, be they of a library that was loaded
+    before. Where none are (torch for Linux on ARM), torch's own library leads to them.
+    """
     try:
-        return ctypes.CDLL(None)
+        everything = ctypes.CDLL(None)
     except TypeError:
         return None
+    if hasattr(everything, "GOMP_parallel"):
+        return everything
+    for path in sorted(Path(torch.__file__).parent.glob("lib/libtorch_cpu.*")):
+        with suppress(OSError):
+            return ctypes.CDLL(str(path))
+    return everything
 
 
 @cache

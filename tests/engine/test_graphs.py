@@ -13,7 +13,7 @@ import torch
 from hypothesis import HealthCheck, given, settings, strategies as st
 from torch import Tensor, nn
 
-from hogwild_agents.engine import CacheBlock, Engine, Feed, ParallelEngine, graphs, tape
+from hogwild_agents.engine import CacheBlock, Engine, Feed, ParallelEngine, graphs, tape, threads
 from hogwild_agents.engine.compiled import KernelWarning, works
 from hogwild_agents.engine.plan import Plan
 from hogwild_agents.errors import ConfigError, TickError
@@ -560,16 +560,30 @@ def test_inference_mode_changes_nothing(engine: Engine, counted: Counter[str]) -
 
 
 def test_another_number_of_threads_is_another_tick(engine: Engine) -> None:
-    threads = torch.get_num_threads()
     found = []
-    try:
-        one, two = start(engine)
-        for number in range(12):
-            torch.set_num_threads(1 + number // 4 % 2)
+    one, two = start(engine)
+    for number in range(12):
+        with threads.limited(1 + number // 4 % 2):
             found.append(engine.forward(both(one, two, number)))
-    finally:
-        torch.set_num_threads(threads)
     assert engine.graphs == 2
+    torch.testing.assert_close(torch.stack(found), torch.stack(expected(12)), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("count", [1, 40])
+def test_ticks_are_torchs_while_kernels_cannot_have_its_threads(
+    count: int, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where torch is given a second thread, and its OpenMP cannot be asked for any."""
+    blocks = [start(engine) for _ in range(count)]
+    found, replayed = [], []
+    for number in range(12):
+        with monkeypatch.context() as patch:
+            if 4 <= number < 8:
+                patch.setattr(threads, "available", lambda: False)
+            feeds = [feed for one, two in blocks for feed in both(one, two, number)]
+            found.append(engine.forward(feeds)[-2:])
+            replayed.append(engine.replayed is not None)
+    assert replayed[3:9] == [True, False, False, False, False, True]
     torch.testing.assert_close(torch.stack(found), torch.stack(expected(12)), atol=1e-5, rtol=0)
 
 

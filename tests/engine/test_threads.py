@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import time
 from collections.abc import Sequence
@@ -70,6 +71,22 @@ def test_where_libraries_cannot_be_had_as_one_torch_computes(
     for one in found:
         one.cache_clear()
     assert threads.available()
+
+
+def test_openmp_is_found_through_torch_where_the_process_does_not_know_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As with torch for Linux on ARM."""
+    load, found = ctypes.CDLL, (threads._loaded, threads._together)
+    known = ctypes.cast(load(None).GOMP_parallel, ctypes.c_void_p).value
+    with limited(2), monkeypatch.context() as patch:
+        patch.setattr("ctypes.CDLL", lambda name: object() if name is None else load(name))
+        for one in found:
+            one.cache_clear()
+        assert threads.available()
+        assert ctypes.cast(threads._together(), ctypes.c_void_p).value == known
+    for one in found:
+        one.cache_clear()
 
 
 def test_a_tick_finds_none_of_the_event_loops_threads(monkeypatch: pytest.MonkeyPatch) -> None:
