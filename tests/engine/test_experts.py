@@ -292,7 +292,7 @@ def test_a_model_of_experts_gives_its_logits_and_comes_back_untouched() -> None:
     model = model_of(torch.float32)
     with torch.no_grad():
         before = model(torch.tensor([TOKENS]), use_cache=False).logits[0]
-    with patch.object(products, "_WHOLE", 1), Engine(model) as engine:
+    with patch.object(products, "_WHOLE", 1), Engine(model, kernels=True) as engine:
         assert "experts" in engine.kernels
         block = engine.block()
         own = engine.forward([Feed(block, [block], TOKENS)], logits="all")
@@ -315,7 +315,7 @@ def test_int8_bytes_count_the_experts() -> None:
 def test_ticks_of_experts_are_recorded_whichever_are_chosen() -> None:
     logits = []
     for graphs in (None, False):
-        with Engine(model_of(torch.bfloat16), graphs=graphs) as engine:
+        with Engine(model_of(torch.bfloat16), kernels=True, graphs=graphs) as engine:
             assert "experts" in engine.kernels
             one, two = engine.block(), engine.block()
             found = [

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from functools import cache
 from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings, strategies as st
+from hypothesis import assume, given, settings, strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import GemmaConfig, LlamaConfig, Phi3Config
@@ -50,6 +51,20 @@ def gelu(states: Tensor) -> Tensor:
     return functional.gelu(states, approximate="tanh")
 
 
+@cache
+def is_torchs_own(kind: str, dtype: torch.dtype) -> bool:
+    """Whether torch rounds on the way here (GELU in bfloat16 on ARM), so that it is left to it."""
+    states, opened = torch.linspace(-4, 4, 1001), gelu if kind == "gemma" else silu
+    return (
+        not torch.isclose(
+            opened(states.to(dtype)).float(), opened(states.to(dtype).float()).to(dtype).float()
+        )
+        .float()
+        .mean()
+        > 0.99
+    )
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     kind=st.sampled_from(sorted(KINDS)),
@@ -62,6 +77,7 @@ def gelu(states: Tensor) -> Tensor:
 def test_a_gate_is_the_exact_one_but_for_rounding(
     kind: str, dtype: torch.dtype, rows: int, width: int, size: float, threads: int
 ) -> None:
+    assume(not is_torchs_own(kind, dtype))
     torch.manual_seed(rows)
     module = mlp(kind, width).to(dtype)
     gates, ups = ((size * torch.randn(1, rows, width)).to(dtype) for _ in range(2))
@@ -87,6 +103,8 @@ def opened_by(module: Any, given: dict[str, Tensor], threads: int) -> Tensor:
 @pytest.mark.parametrize("kind", sorted(KINDS))
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_an_mlp_gives_what_it_gave(kind: str, dtype: torch.dtype) -> None:
+    if is_torchs_own(kind, dtype):
+        pytest.skip("left to torch here")
     torch.manual_seed(0)
     module = mlp(kind, 64).to(dtype)
     states = torch.randn(2, 5, 32).to(dtype)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -85,10 +84,10 @@ def test_what_lies_between_jobs_parts_them() -> None:
 
 
 class Lacking:
-    """All libraries of this process, but for one function."""
+    """OpenMP, but for one function."""
 
     def __init__(self, name: str) -> None:
-        self._all = ctypes.CDLL(None)
+        self._all = threads._loaded()
         self._name = name
 
     def __getattr__(self, name: str) -> Any:
@@ -102,7 +101,8 @@ def lacking(name: str) -> Iterator[None]:
     """Another OpenMP, which has no such function."""
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         warnings.simplefilter("error")
-        patch.setattr(threads, "_loaded", lambda: Lacking(name))
+        left = Lacking(name)
+        patch.setattr(threads, "_loaded", lambda: left)
         threads._together.cache_clear()
         try:
             yield
