@@ -13,7 +13,7 @@ from functools import partial
 import anyio
 
 from hogwild_agents.actions import Conclude, Finish
-from hogwild_agents.answers import BOX, find_boxed
+from hogwild_agents.answers import BOX, find_boxed, is_dots
 from hogwild_agents.coordinator import Commit, Seat
 from hogwild_agents.desk import Desk
 from hogwild_agents.engine import Sampled, Sampler, SamplingParams
@@ -70,10 +70,13 @@ def read_answer(opening: str, text: str) -> str | None:
     """Return the answer in ``text``, which goes on after ``opening``.
 
     That is what stands in the box that the opening has opened, or else in the text's own; without
-    a closed box all of the text; None if there is nothing.
+    a closed box all of the text; None if there is nothing, or dots only.
     """
     boxed = _boxed(opening, text)
-    return (text.strip() if boxed is None else boxed) or None
+    if boxed is not None:
+        return boxed or None
+    answer = text.strip()
+    return None if is_dots(answer.removeprefix(BOX).partition("}")[0]) else answer or None
 
 
 def _boxed(opening: str, text: str) -> str | None:

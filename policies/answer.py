@@ -10,9 +10,9 @@ class StopOnAnswer(Policy):
     r"""Ends the run with the first ``\boxed{...}`` that a worker completes by itself.
 
     Looks after every token, so the run ends in the middle of a step too. Only sampled text counts:
-    a box in the prompt, or in what a policy made a worker say, is no answer, and an empty one is
-    none either. When several workers complete a box in one tick, the first in the team's order is
-    taken.
+    a box in the prompt, or in what a policy made a worker say, is no answer, and neither is one
+    that is empty or holds dots only. When several workers complete a box in one tick, the first in
+    the team's order is taken.
 
     Helps always, but where answers are to be compared (:class:`StopOnAgreement`,
     :class:`MajorityVote`). Decides per run. Source: Hogwild! Inference, section 4 (their code looks

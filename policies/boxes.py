@@ -16,7 +16,7 @@ class Boxes:
     r"""Finds each ``\boxed{...}`` that a worker completes by itself, token by token.
 
     Only sampled text counts: a box in the prompt, or in what a policy made a worker say, is no
-    answer, and an empty one is none either.
+    answer, and neither is one that is empty or holds dots only.
 
     Args:
         opening: a text that opens a box for a worker to fill when a policy has it said; the box

@@ -56,9 +56,18 @@ def test_a_normal_form_is_its_own(answer: str) -> None:
     assert normalise_answer(f" {form}") == normalise_answer(f" {answer}") == form
 
 
-def test_a_box_is_found_once_when_it_is_closed() -> None:
+def push(*texts: str) -> list[str | None]:
+    """What is found with each of these texts, sampled by one worker."""
     boxes = Boxes()
-    texts = (
+    events = [
+        TokensWritten(worker="A", step=1, tick=tick, tokens=(1,), text=text, source="sampled")
+        for tick, text in enumerate(texts)
+    ]
+    return [boxes.push(event) for event in events]
+
+
+def test_a_box_is_found_once_when_it_is_closed() -> None:
+    found = push(
         "So \\boxed{",
         "\\frac{1}",
         "{2}",
@@ -67,10 +76,10 @@ def test_a_box_is_found_once_when_it_is_closed() -> None:
         " \\boxed{3}",
         " {4}",
     )
-    found = []
-    for tick, text in enumerate(texts):
-        event = TokensWritten(
-            worker="A", step=1, tick=tick, tokens=(1,), text=text, source="sampled"
-        )
-        found.append(boxes.push(event))
     assert found == [None, None, None, "\\frac{1}{2}", None, "3", None]
+
+
+@pytest.mark.parametrize("dots", ["...", " … ", r"\ldots", r"\dots ."])
+def test_a_box_of_dots_is_a_manner_of_speaking_and_no_answer(dots: str) -> None:
+    assert push("I shall write it in \\boxed{", dots, "}, as x_{", "1}") == [None] * 4
+    assert push("In \\boxed{", dots, "}: ", "\\boxed{5}") == [None, None, None, "5"]

@@ -183,6 +183,11 @@ async def test_it_does_nothing_where_there_is_an_answer_or_nobody_reached_a_limi
         ("So \\boxed{", "3, 4", "3, 4"),
         ("So \\boxed{", "  ", None),
         ("So \\boxed{", " }", None),
+        ("So \\boxed{", "...}.", None),
+        ("So \\boxed{", "...}, that is \\boxed{5}", "5"),
+        ("So \\boxed{", "\\ldots", None),
+        ("The answer is ", "\\boxed{...}", None),
+        ("So \\boxed{", "...5}", "...5"),
     ],
 )
 def test_the_answer_is_read_after_the_opening(opening: str, text: str, answer: str | None) -> None:
