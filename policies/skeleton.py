@@ -30,7 +30,8 @@ _POINT = re.compile(r"^[ \t]*(?P<number>\d+)[.)][ \t]+(?P<point>\S.*?)[ \t]*$", 
 class SkeletonOfThought(Policy):
     """Has one worker write an outline, shares its points out, and has one put all together.
 
-    1. The outliner writes numbered points, one a line, up to an empty line; the others are parked.
+    1. The outliner writes numbered points, one a line, up to an empty line or to one point too
+       many; the others are parked.
     2. Each worker takes a point, and after some steps the next one that is left; then it waits.
     3. When all are worked out, the outliner puts them together and thinks on, and the others are
        dismissed; what they wrote stays visible.
@@ -112,7 +113,8 @@ class SkeletonOfThought(Policy):
             return ()
         self._outline += event.text
         points = read_outline(self._outline)
-        if points is None and self.run.written(outliner) < self._max_tokens:
+        enough = len(read_points(self._outline)) > self._points  # many models go on and on
+        if points is None and not enough and self.run.written(outliner) < self._max_tokens:
             return ()
         return [EndStep(worker=outliner), *self._share_out(event.step + 1, points)]
 

@@ -125,3 +125,12 @@ def test_wrong_options() -> None:
             SkeletonOfThought(**{option: least - 1})  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="no_such_prompt"):
         SkeletonOfThought(expand="no_such_prompt")
+
+
+async def test_an_outline_ends_with_one_point_too_many() -> None:
+    script = "Add.\n2. Multiply.\n3. Divide.\n4. Square.\n5. Cube.\n6. Root."
+    record = await act({"A": script, "B": "."}, SkeletonOfThought(points=3))
+    said = [action.text for action in taken(record, Say)]
+    expected = zip((1, 2), ("Add.", "Multiply."), strict=True)
+    assert said[1:3] == [EXPAND.render(number=n, point=point) for n, point in expected]
+    assert "5." not in record.result.texts["A"].partition("\n\n")[0]
