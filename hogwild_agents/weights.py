@@ -95,7 +95,7 @@ def read_weights(
     options = _placing(options or {}, device, packed)
     given = {"dtype": dtype, "quantization_config": wanted, **options}
     try:
-        with _bar_for_unpacking(checkpoint):
+        with bar_for_unpacking(checkpoint):
             model, info = _load(checkpoint, config, given)
     except torch.OutOfMemoryError as error:
         raise _too_large(checkpoint, device) from error
@@ -135,7 +135,7 @@ def _load(checkpoint: Checkpoint, config: Any, options: dict[str, Any]) -> tuple
 
 
 @contextmanager
-def _bar_for_unpacking(checkpoint: Checkpoint) -> Iterator[None]:
+def bar_for_unpacking(checkpoint: Checkpoint) -> Iterator[None]:
     """Let the bar shown while a GGUF file is unpacked be like the others: one that can be taken."""
     if checkpoint.gguf is None:
         yield

@@ -126,11 +126,12 @@ def make_model(settings: Settings, device: torch.device) -> Any:
         quiet_transformers,
         read_config,
     )
+    from hogwild_agents.weights import bar_for_unpacking
 
     auto: Any = AutoModelForCausalLM
     checkpoint = find_checkpoint(settings.model, None)
     dtype = loading_dtype(checkpoint, DTYPES.get(settings.dtype, "auto"), device)
-    with quiet_transformers(None):
+    with quiet_transformers(None), bar_for_unpacking(checkpoint):
         read_config(checkpoint)
         try:
             model = auto.from_pretrained(checkpoint.place, dtype=dtype, **checkpoint.options)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
@@ -11,6 +13,7 @@ from hogwild_agents.bench.presets import PRESETS, check_preset, make_model, rand
 from hogwild_agents.bench.settings import Settings
 from hogwild_agents.errors import ConfigError, ModelError
 from tests.bench.rig import CPU
+from tests.models.gguf_file import tiny_qwen3, write_gguf
 
 # What the makers state: all parameters, and those that are no embeddings, in billions.
 STATED = {
@@ -71,6 +74,17 @@ def test_a_saved_model_is_loaded_by_its_path(tmp_path: object) -> None:
     assert torch.equal(loaded.lm_head.weight, model.lm_head.weight)
     half = make_model(Settings(preset=None, model=str(tmp_path), dtype="bf16"), CPU)
     assert half.dtype == torch.bfloat16
+
+
+def test_a_gguf_file_is_unpacked_without_a_word(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    original = tiny_qwen3()
+    model = make_model(
+        Settings(preset=None, model=str(write_gguf(original, tmp_path / "tiny.gguf"))), CPU
+    )
+    assert model.config.model_type == "qwen3"
+    assert capfd.readouterr() == ("", "")
 
 
 def test_what_cannot_be_made_is_told_in_a_sentence() -> None:
