@@ -198,7 +198,9 @@ class Probe:
 
     Attributes:
         worker: its name.
-        question: such as ``"\\n\\nAm I doing redundant work? (yes/no): "``.
+        question: such as ``"\\n\\nAm I doing redundant work? (yes/no): "``. A blank at its end is
+            fed with the answers where the tokenizer has words that begin with one: alone it is a
+            token after which models hardly expect a word.
         answers: at least two, different, each with tokens of its own.
     """
 

@@ -11,6 +11,7 @@ from hogwild_agents import actions as act, events as ev
 from hogwild_agents.engine import SamplingParams
 from hogwild_agents.errors import ConfigError, UsageError
 from hogwild_agents.models import LanguageModel
+from hogwild_agents.probing import spell_probe
 from hogwild_agents.worker import Worker
 
 _ENDING = (act.Conclude, act.Finish)
@@ -167,7 +168,7 @@ def _probe(action: act.Probe, at: Situation) -> str:
         wrong = _wordless(answer, "answer", at)
         if wrong:
             return wrong
-    ids = [tuple(at.model.encode(answer)) for answer in answers]
+    _, ids = spell_probe(action, at.model.encode)
     for one, first in enumerate(ids):
         for other, second in enumerate(ids):
             if one != other and second[: len(first)] == first:

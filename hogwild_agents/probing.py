@@ -19,6 +19,8 @@ from hogwild_agents.engine import CacheBlock, ViewEntry
 Encode = Callable[[str], Sequence[int]]
 See = Callable[[], Sequence[ViewEntry]]
 
+_BLANK = " "
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -51,12 +53,12 @@ class Asking:
         self, probe: Probe, encode: Encode, see: See, new_block: Callable[[str], CacheBlock]
     ) -> None:
         self.probe = probe
-        self._answers = [tuple(encode(answer)) for answer in probe.answers]
+        asked, self._answers = spell_probe(probe, encode)
         question = new_block("probe")
         first = sorted({answer[0] for answer in self._answers})
         self._first = {token: index for index, token in enumerate(first)}
         self.blocks = [question]
-        self.feeds = [_feed([question], encode(probe.question), see, first)]
+        self.feeds = [_feed([question], asked, see, first)]
         for answer in self._answers:
             path = [question]
             for token, follower in pairwise(answer):
@@ -80,6 +82,23 @@ class Asking:
         self, answer: Sequence[int], first: Sequence[float], rest: Iterator[Sequence[float]]
     ) -> float:
         return first[self._first[answer[0]]] + sum(next(rest)[0] for _ in answer[1:])
+
+
+def spell_probe(probe: Probe, encode: Encode) -> tuple[Sequence[int], list[tuple[int, ...]]]:
+    """Return the ids of a question, and those of its answers.
+
+    Most tokenizers write a word and the blank before it as one token. Where that goes for every
+    answer, the blank at the end of a question is theirs: a model that was trained on such tokens
+    hardly knows a blank alone before a word, and after it expects anything else.
+    """
+    asked, answers = probe.question.removesuffix(_BLANK), probe.answers
+    if asked.strip() and asked != probe.question:
+        behind = [tuple(encode(_BLANK + answer)) for answer in answers]
+        if all(
+            len(ids) <= len(encode(answer)) for ids, answer in zip(behind, answers, strict=True)
+        ):
+            return encode(asked), behind
+    return encode(probe.question), [tuple(encode(answer)) for answer in answers]
 
 
 def _feed(
