@@ -299,9 +299,11 @@ def _check_config_file(folder: Path) -> None:
 
     file = folder / "config.json"
     if not file.is_file():
+        packed = sorted(map(str, folder.glob("*.gguf")))
+        instead = f"the file, {packed[0]!r}" if packed else "the folder that save_pretrained wrote"
         raise ModelError(
             f"The folder {str(folder)!r} has no config.json, so it is no transformers model: give "
-            "the folder that save_pretrained wrote."
+            f"{instead}."
         )
     config = read_json(file)
     kind = config.get("model_type") if isinstance(config, dict) else None

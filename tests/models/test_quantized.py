@@ -147,6 +147,14 @@ def test_a_broken_gguf_file_is_told_in_one_sentence(tmp_path: Path) -> None:
         load_model(tmp_path / "missing.gguf")
 
 
+def test_a_folder_with_nothing_but_a_gguf_file_names_it(tmp_path: Path) -> None:
+    file = tmp_path / "tiny.Q4_1.gguf"
+    file.write_bytes(b"GGUF")
+    with pytest.raises(ModelError) as told:
+        load_model(tmp_path)
+    assert str(told.value).endswith(f"so it is no transformers model: give the file, '{file}'.")
+
+
 # -- what can be asked for
 
 
