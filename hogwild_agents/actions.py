@@ -214,8 +214,9 @@ class Conclude:
     """End the thinking and let one worker answer, in the cache that is there.
 
     Whatever the workers have written and people have said is fed, then ``text``; the worker goes
-    on greedily until the box that ``text`` opened is closed, or for ``max_tokens``. These tokens
-    count in no budget. If the cache or the context has no room for them, there is no answer.
+    on greedily until the box that ``text`` opened is closed, with more than dots in it, or for
+    ``max_tokens``. These tokens count in no budget. If the cache or the context has no room for
+    them, there is no answer.
 
     Attributes:
         text: what leads to the answer, such as one that ends in an open box.
