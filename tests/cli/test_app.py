@@ -172,7 +172,10 @@ def test_problem_that_is_no_text(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is full")
-@pytest.mark.parametrize("arguments", [["policies"], swept(["run", "--quiet"]), ["run", "--plain"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["policies"], swept(["run", "--quiet", "Tasks: a) 3 + 5 b) 2 + 2"]), ["run", "--plain"]],
+)
 def test_output_that_cannot_be_written_is_one_sentence(arguments: list[str]) -> None:
     code, err = ended(arguments, "/dev/full")
     assert code == 2
