@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,21 @@ def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "small.toml"
     path.write_text(SMALL)
     return path
+
+
+def end_by_signals(program: str, signs: Sequence[str], number: signal.Signals) -> tuple[int, str]:
+    """Run a program, and send it a signal at each sign; return its code, and what it said then."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        assert process.stderr is not None
+        for sign in signs:
+            while sign not in process.stderr.readline():
+                assert process.poll() is None
+            process.send_signal(number)
+        _, said = process.communicate(timeout=10)
+    return process.returncode, said
 
 
 def stored(folder: Path) -> list[dict[str, object]]:
@@ -255,17 +271,8 @@ def test_a_second_signal_ends_it_at_once_while_it_reports(plan: Path) -> None:
         "experiment.WRITERS = {**experiment.WRITERS, 'table.csv': slow}\n"
         f"sys.exit(call(['experiment', {str(plan)!r}]))\n"
     )
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(
-        [sys.executable, "-c", program], stderr=subprocess.PIPE, text=True, env=environment
-    ) as process:
-        assert process.stderr is not None
-        for sign in ("runs done", "reporting"):
-            while sign not in process.stderr.readline():
-                assert process.poll() is None
-            process.send_signal(signal.SIGTERM)
-        _, said = process.communicate(timeout=10)
-    assert process.returncode == 143
+    code, said = end_by_signals(program, ["runs done", "reporting"], signal.SIGTERM)
+    assert code == 143
     assert "Traceback" not in said
     files = {path.name for path in (plan.parent / "small").iterdir()}
     assert files == {"results.jsonl", "table.md"}
@@ -303,17 +310,9 @@ def test_who_ends_it_while_it_writes_a_table_finds_no_part_of_one(
         "Path.write_text = slow\n"
         f"sys.exit(call(['experiment', {str(plan)!r}, *{['--report'] * report}]))\n"
     )
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(
-        [sys.executable, "-c", program], stderr=subprocess.PIPE, text=True, env=environment
-    ) as process:
-        assert process.stderr is not None
-        for sign in ["writing"] if report else ["runs done", "writing"]:
-            while sign not in process.stderr.readline():
-                assert process.poll() is None
-            process.send_signal(number)
-        _, said = process.communicate(timeout=10)
-    assert process.returncode == code
+    signs = ["writing"] if report else ["runs done", "writing"]
+    ended, said = end_by_signals(program, signs, number)
+    assert ended == code
     assert "Traceback" not in said
     files = {path.name for path in (plan.parent / "small").iterdir()}
     others = {*experiment.WRITERS} - {"table.csv"} if report else {"table.md"}
