@@ -14,7 +14,12 @@ from typing import Any
 
 import torch
 
-from hogwild_agents.engine.probe import probe_bound, probe_error, probe_tokens
+from hogwild_agents.engine.probe import (
+    embeddings_changed,
+    probe_bound,
+    probe_error,
+    probe_tokens,
+)
 from hogwild_agents.model_class import outline_of
 
 __all__ = ["StandIn", "build_stand_in", "count_parameters", "is_steady"]
@@ -75,15 +80,11 @@ def build_stand_in(config: Any) -> StandIn:
 
 def is_steady(model: Any) -> bool:
     """Return whether the logits bear a change of the embeddings by one part in ten million."""
-    embeddings = model.get_input_embeddings().weight
-    ids = torch.tensor([probe_tokens(len(embeddings), 24)])
-    noise = torch.randn(embeddings.shape, generator=torch.Generator().manual_seed(0))
+    ids = torch.tensor([probe_tokens(len(model.get_input_embeddings().weight), 24)])
     with torch.no_grad():
         before = model(input_ids=ids, use_cache=False).logits[0]
-        kept = embeddings.clone()
-        embeddings.mul_(1 + 1e-7 * noise)
-        after = model(input_ids=ids, use_cache=False).logits[0]
-        embeddings.copy_(kept)
+        with embeddings_changed(model, steps=1.0):
+            after = model(input_ids=ids, use_cache=False).logits[0]
     return probe_error(after, before) <= probe_bound(before.dtype)
 
 

@@ -67,7 +67,7 @@ class Probe:
             found = self._write(engine)
         error, bound = probe_error(found, self._expected), probe_bound(self._expected.dtype)
         if bound < error <= _MOST:  # a second look, which few models need
-            with refusing(self._model), _last_bits_changed(self._model):
+            with refusing(self._model), embeddings_changed(self._model):
                 moved = self._write(engine)
             trembling = probe_error(moved, found.to(self._expected.dtype))
             bound = max(bound, min(_TIMES * trembling, _MOST))
@@ -107,15 +107,20 @@ class Probe:
 
 
 @contextmanager
-def _last_bits_changed(model: Any) -> Iterator[None]:
-    """Let the last bits of embeddings be others meanwhile, as though they were rounded anew."""
+def embeddings_changed(model: Any, steps: float = 0.5) -> Iterator[None]:
+    """Let the last bits of embeddings be others meanwhile, as though they were rounded anew.
+
+    Args:
+        model: whose weights stay what they are.
+        steps: by how much of their dtype's precision, relative to each number.
+    """
     random = torch.Generator("cpu").manual_seed(0)
 
     def change(module: Any, args: Any, states: Tensor) -> Tensor:
         if type(states) is not Tensor:  # a share of one, of a model that is split
             return states
         signs = torch.randint(-1, 2, states.shape, generator=random, device="cpu")
-        return states + states * (signs.to(states) * (torch.finfo(states.dtype).eps / 2))
+        return states + states * (signs.to(states) * (torch.finfo(states.dtype).eps * steps))
 
     hook = model.get_input_embeddings().register_forward_hook(change)
     try:
