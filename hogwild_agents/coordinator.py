@@ -4,8 +4,9 @@ One task, one loop: wait until nobody thinks, close the tick, compute it in a wo
 everybody what changed, wake the seats one after the other. It holds no tensors and no text.
 
 Two rules make a run with seeds reproducible on any event loop, also where it shuffles its tasks:
-a tick is closed only when every seat that owes a feed has handed one in (lock-step), and of the
-seats that a tick has served, the next one is woken only when the one before has settled again.
+a tick is closed for a team only when every seat of it that owes a feed has handed one in
+(lock-step), and of its seats that a tick has served, the next one is woken only when the one before
+has settled again. Teams do not depend on each other: whoever waits for something holds up its own.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from collections.abc import (
     AsyncIterable,
     Awaitable,
     Callable,
+    Collection,
+    Hashable,
     Iterable,
     Sequence,
 )
@@ -29,6 +32,7 @@ from anyio.abc import TaskGroup
 from hogwild_agents.bell import Bell
 from hogwild_agents.common import Common
 from hogwild_agents.compute import compute
+from hogwild_agents.crew import Crew
 from hogwild_agents.engine import CacheBlock, Engine, threads
 from hogwild_agents.errors import ClosedError, ConfigError, UsageError
 from hogwild_agents.guesses import Guesses
@@ -84,8 +88,17 @@ class CacheCoordinator:
     running. The engine stays open. It can be entered once.
 
     While it is open, the engine is the coordinator's. Blocks may be made at any time, and freed by
-    :meth:`release`; truncate, fork or move them yourself only where no tick can be under way: in
-    an ``on_commit``, or, without patience, between the waking of a seat and its next submit.
+    :meth:`release`; truncate, fork or move them yourself only where no tick of their team can be
+    under way: in an ``on_commit``, or, without patience, between the waking of a seat and its next
+    submit. (Then a tick of other teams may be, which such a call waits for, and with it the event
+    loop.)
+
+    Teams do not wait for each other. A tick is closed for those of whom nobody owes a feed. As a
+    tick of all costs little more than one of some, it waits for the others while the event loop has
+    anything to do, and then for as long as the last tick took, counted from when they were woken;
+    so a team in which somebody waits longer (a policy for another model, a handler for a file)
+    holds up the rest once for that long, until it takes part again. Where nobody waits for
+    anything, the same teams take part in the same ticks in every run.
 
     Computing ahead changes nothing but when a forward is run: while the seats and policies work on
     a tick, the next one is computed with the tokens just sampled, as though everybody simply went
@@ -98,9 +111,9 @@ class CacheCoordinator:
 
     Args:
         engine: what computes the ticks.
-        patience: how many seconds a tick waits for a seat that owes a feed, counted from when it
-            began to owe it; ``None`` waits for ever. A late seat is not waited for again until it
-            has submitted. With patience, a run is no longer reproducible.
+        patience: how many seconds a team's tick waits for a seat that owes a feed, counted from
+            when it began to owe it; ``None`` waits for ever. A late seat is not waited for again
+            until it has submitted. With patience, a run is no longer reproducible.
         prefill_chunk: the most tokens of one feed in one tick, so that a long prompt doesn't stall
             those who think; ``None`` cuts nothing.
         ahead: compute the next tick ahead. It pays where policies or event handlers wait for
@@ -142,8 +155,8 @@ class CacheCoordinator:
         self.common = Common(self)
         self._patience = math.inf if patience is None else patience
         self._chunk = prefill_chunk
-        self._seats: dict[Seat, None] = {}  # in join order
-        self._thinking: set[Seat] = set()  # those of them that owe a feed
+        self._seats: dict[Seat, Crew] = {}  # in join order
+        self._crews: dict[Hashable, Crew] = {}  # by their teams
         self._meter = Meter()
         self._bell = Bell()  # rung when a seat has changed
         self._changes = 0  # how often it was rung
@@ -152,7 +165,8 @@ class CacheCoordinator:
         self._ahead = ahead
         self._guesses = Guesses(engine, self._thread)
         self._in_tick = False
-        self._parts: Sequence[Part] = ()  # those whose seats have not been told the outcome yet
+        self._parts: Sequence[Part] = ()  # of the tick that is under way
+        self._took = 0.0  # how long the last one took
         self._released: list[CacheBlock] = []
         self._group: TaskGroup | None = None
         self._closed = False
@@ -168,11 +182,13 @@ class CacheCoordinator:
         """
         return self._require_open()
 
-    def join(self, name: str, *, on_commit: OnCommit | None = None) -> Seat:
+    def join(self, name: str, *, on_commit: OnCommit | None = None, team: Hashable = None) -> Seat:
         """Return a new seat, the last in join order; from now on it owes a feed each tick.
 
         Args:
             name: a label.
+            team: whose seat it is; those of one team tick together, and those of others beside
+                them. The seats that name none are a team, too.
             on_commit: called after each tick that changed the cache for this seat, before anybody
                 is woken, also if the seat has been cancelled or left meanwhile. It must not
                 block. If it raises, the seat's submit raises that.
@@ -188,8 +204,10 @@ class CacheCoordinator:
             release=self._release,
             loop=self._loop,
         )
-        self._seats[seat] = None
-        self._thinking.add(seat)
+        crew = self._crews.setdefault(team, Crew(team))
+        self._seats[seat] = crew
+        crew.seats[seat] = None
+        crew.note(seat)
         _log.debug("seat joined", seat=name, seats=len(self._seats))
         return seat
 
@@ -253,12 +271,12 @@ class CacheCoordinator:
         try:
             async with anyio.create_task_group() as guessing:
                 while True:
-                    await self._gather()
-                    closed_at = self._close_tick()
+                    closed_at = self._close_tick(await self._gather())
                     await self._compute()
                     self._commit(closed_at)
                     self._guess(guessing)
-                    await self._wake()
+                    self._serve()
+                    self._wake()
         except BaseExceptionGroup as group:  # a bug of the loop: guesses raise nothing
             if len(group.exceptions) == 1:
                 raise group.exceptions[0] from None
@@ -266,30 +284,57 @@ class CacheCoordinator:
         finally:
             self._in_tick = False
             self._guesses.drop()
-            for part in self._parts:
-                self._release(part.forked)
+            self._serve()
+            for crew in self._crews.values():
+                for part in crew.served:
+                    self._release(part.forked)
             self._free_released()
             self._close_seats()
 
-    async def _gather(self) -> None:
-        """Wait until some seat has a request, and no other one still owes its own."""
-        while True:
-            await self._settle()
-            if await self._guesses.ended():  # others may have come meanwhile
-                continue
-            if any(seat._request for seat in self._seats):
-                return
-            await self._bell.wait()
+    async def _gather(self) -> list[Crew]:
+        """Wait until some team has a request, and no seat of it still owes one.
 
-    def _close_tick(self) -> float:
-        """Take the requests of all seats, as they are now, and fail those that cannot run.
+        Others are waited for as well, but no longer than a tick takes: so nobody is held up by
+        them for more than that, and ticks that could have been one are not run one by one.
+
+        Returns:
+            the teams whose requests make the tick.
+        """
+        while True:
+            await self._hush()
+            if self._wake() or await self._guesses.ended():  # others may have come meanwhile
+                continue
+            ready, until = self._look()
+            if ready and until is None:
+                return ready
+            with anyio.CancelScope(deadline=math.inf if until is None else until):
+                await self._bell.wait()
+
+    def _look(self) -> tuple[list[Crew], float | None]:
+        """Return the teams that are ready for a tick, and until when to wait for others, if so."""
+        now = self._loop.now()
+        ready: list[Crew] = []
+        late: list[tuple[Crew, float]] = []
+        for crew in self._crews.values():
+            until = crew.awaited(now, self._patience)
+            if until is not None:
+                late.append((crew, until))
+            elif crew.requests:
+                ready.append(crew)
+        if ready:
+            late = [(crew, min(until, crew.thinking_since + self._took)) for crew, until in late]
+        return ready, min((until for _, until in late if until > now), default=None)
+
+    def _close_tick(self, crews: Collection[Crew]) -> float:
+        """Take the requests of some teams, as they are now, and fail those that cannot run.
 
         Returns:
             the time.
         """
         self._in_tick = True
         now = self._loop.now()
-        requests = [request for seat in list(self._seats) if (request := seat._take())]
+        taken = [seat._take() for seat, crew in self._seats.items() if crew in crews]
+        requests = [request for request in taken if request]
         self._meter.waited([now - request.submitted for request in requests if not request.ticks])
         self._parts = close(requests, self.engine, self._chunk)
         fit(self._parts, self.engine)
@@ -313,11 +358,12 @@ class CacheCoordinator:
         """Count the tick, and tell every seat's ``on_commit`` what changed."""
         fed = [part for part in self._parts if part.committed]
         if fed:
+            self._took = self._loop.now() - closed_at + self._guesses.seconds
             self._meter.ticked(
                 feeds=sum([len(part.feeds) for part in fed]),
                 tokens=sum([part.size for part in fed]),
                 sampled=sum([found is not None for part in fed for found in part.sampled]),
-                seconds=self._loop.now() - closed_at + self._guesses.seconds,
+                seconds=self._took,
             )
         for part in self._parts:
             part.request.ticks += 1
@@ -328,34 +374,36 @@ class CacheCoordinator:
 
     def _guess(self, group: TaskGroup) -> None:
         """Begin with the next tick, if nobody but the seats about to be woken takes part in it."""
-        if not self._ahead or self._thinking:
+        if not self._ahead or any(crew.thinking for crew in self._crews.values()):
             return
         waiting = [seat._request for seat in self._seats if seat._request]
         if waiting == [part.request for part in self._parts]:
             self._guesses.begin(self._parts, group, self._free_released)
 
-    async def _wake(self) -> None:
-        """Wake the seats whose requests are done, each when the one before has settled."""
+    def _serve(self) -> None:
+        """Hand the parts of the tick to the teams, whose seats are woken in turn."""
         for part in self._parts:
-            if self._wake_one(part):
-                await self._settle()
+            crew = self._seats.get(part.request.seat)
+            if crew is None:  # it has left
+                self._release(part.forked)
+            else:
+                crew.served.append(part)
         self._parts = ()
 
-    # -- waiting
+    def _wake(self) -> bool:
+        """Wake the next seat of each team of which none thinks; return whether there was any."""
+        now, woken = self._loop.now(), False
+        for crew in list(self._crews.values()):
+            if not crew.served or crew.awaited(now, self._patience) is not None:
+                continue
+            while crew.served:
+                if self._wake_one(crew.served.popleft()):
+                    woken = True
+                    break
+            self._forget_if_empty(crew)
+        return woken
 
-    async def _settle(self) -> None:
-        """Wait until no seat thinks, but for those whose patience has run out."""
-        while True:
-            await self._hush()
-            if not self._thinking:
-                return
-            now = self._loop.now()
-            deadlines = [seat._thinking_since + self._patience for seat in self._thinking]
-            waiting_until = min((time for time in deadlines if time > now), default=None)
-            if waiting_until is None:
-                return
-            with anyio.CancelScope(deadline=waiting_until):
-                await self._bell.wait()
+    # -- waiting
 
     async def _hush(self) -> None:
         """Let act whoever was set off by the seats that changed last, and whom they set off.
@@ -375,10 +423,10 @@ class CacheCoordinator:
 
     def _seat_changed(self, seat: Seat) -> None:
         """Take note of a seat that has submitted, parked, come back, been cancelled or left."""
-        if seat._left and seat in self._seats:
-            del self._seats[seat]
-            _log.debug("seat left", seat=seat.name, seats=len(self._seats))
         self._note(seat)
+        if seat._left and seat in self._seats:
+            self._forget_if_empty(self._seats.pop(seat))
+            _log.debug("seat left", seat=seat.name, seats=len(self._seats))
         self._changes += 1
         self._bell.ring()
 
@@ -386,10 +434,13 @@ class CacheCoordinator:
 
     def _note(self, seat: Seat) -> None:
         """Note whether a seat owes a feed, now that it has changed."""
-        if seat._thinks:
-            self._thinking.add(seat)
-        else:
-            self._thinking.discard(seat)
+        crew = self._seats.get(seat)
+        if crew is not None:
+            crew.note(seat)
+
+    def _forget_if_empty(self, crew: Crew) -> None:
+        if crew.empty:
+            self._crews.pop(crew.team, None)
 
     def _wake_one(self, part: Part) -> bool:
         """Wake the seat of a part if its request is done; return whether anybody was waiting."""

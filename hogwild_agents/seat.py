@@ -1,9 +1,9 @@
 """Seat: a worker's place at the coordinator, and what passes between the two.
 
 A seat *thinks* from joining until it submits, and again from being woken until the next submit:
-meanwhile it owes a feed, and the tick waits for it. It owes nothing while its request waits, while
-it is parked, after it has left, and after its submit was cancelled (until it submits again, so
-that a cancelled worker may clean up slowly without holding up the others).
+meanwhile it owes a feed, and its team's tick waits for it. It owes nothing while its request waits,
+while it is parked, after it has left, and after its submit was cancelled (until it submits again,
+so that a cancelled worker may clean up slowly without holding up the others).
 """
 
 from __future__ import annotations
@@ -223,8 +223,8 @@ class Seat:
         with coordinator.join("Alice") as seat:
             result = await seat.submit(TickFeed(block=own, tokens=ids, view=view, sampler=sampler))
 
-    A seat that thinks holds up the ticks of all the others: whoever waits for anything but its own
-    submit (a tool, a person, another worker) does so inside :meth:`parked`.
+    A seat that thinks holds up the ticks of its team: whoever waits for anything but its own submit
+    (a tool, a person, another worker) does so inside :meth:`parked`.
 
     Attributes:
         name: a label; seats of one coordinator may have equal names.

@@ -44,7 +44,7 @@ class Share:
         """
         if self.coordinator is None:
             raise ClosedError("The run has no coordinator yet: execute it first.")
-        return self.coordinator.join(name, on_commit=on_commit)
+        return self.coordinator.join(name, on_commit=on_commit, team=self)
 
     async def let_pass(self) -> None:
         """Wait for the tick that may be computed at this moment, for whoever has just left."""

@@ -27,7 +27,7 @@ class Statistics:
         cache_budget: how many it may hold; ``None`` without a budget.
         seats: seats that have joined and not left.
         parked: how many of them are parked.
-        thinking: the names of those that owe a feed: who holds up the next tick.
+        thinking: the names of those that owe a feed: who holds up the next tick of a team.
         guessed: how many of the ticks were computed ahead, see :class:`CacheCoordinator`.
         misguessed: how many forwards were computed ahead in vain.
     """

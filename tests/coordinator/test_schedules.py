@@ -43,6 +43,7 @@ class Schedule:
     failing: int | None
     patience: float | None
     ahead: bool = False
+    teams: int = 1
 
 
 SCHEDULES = st.builds(
@@ -54,6 +55,7 @@ SCHEDULES = st.builds(
     failing=st.one_of(st.none(), st.integers(1, 6)),
     patience=st.one_of(st.none(), st.just(0.001)),
     ahead=st.booleans(),
+    teams=st.integers(1, 3),
 )
 
 
@@ -92,7 +94,8 @@ class Play:
         block = self.engine.block(f"{len(self.blocks)}")
         self.blocks.append(block)
         self.scopes.append(anyio.CancelScope())
-        seat = self.coordinator.join(block.name, on_commit=self.ledger)
+        team = len(self.scopes) % self.schedule.teams
+        seat = self.coordinator.join(block.name, on_commit=self.ledger, team=team)
         self.group.start_soon(self.work, seat, block, acts, self.scopes[-1])
 
     async def work(

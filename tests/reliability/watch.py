@@ -7,13 +7,14 @@ the checks get.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from torch import Tensor
 
 from hogwild_agents.coordinator import CacheCoordinator, Commit, OnCommit, Seat
+from hogwild_agents.crew import Crew
 from hogwild_agents.engine import CacheBlock, Engine, Feed, Trial
 from hogwild_agents.events import Event
 from hogwild_agents.seat import Request
@@ -159,14 +160,14 @@ class WatchedCoordinator(CacheCoordinator):
         super().__init__(engine, **options)
         self._seen: list[Request] = []
 
-    def join(self, name: str, *, on_commit: OnCommit | None = None) -> Seat:
+    def join(self, name: str, *, on_commit: OnCommit | None = None, team: Hashable = None) -> Seat:
         def note(commit: Commit) -> None:
             self.engine.log.append(Committed(commit))
             if on_commit is not None:
                 on_commit(commit)
 
         self.engine.log.append(Seated(name))
-        return super().join(name, on_commit=note)
+        return super().join(name, on_commit=note, team=team)
 
     def _seat_changed(self, seat: Seat) -> None:
         request = seat._request
@@ -175,7 +176,8 @@ class WatchedCoordinator(CacheCoordinator):
             self.engine.log.append(HandedIn(seat.name, request))
         super()._seat_changed(seat)
 
-    def _close_tick(self) -> float:
-        requests = [seat._request for seat in self._seats if seat._request is not None]
+    def _close_tick(self, crews: Collection[Crew]) -> float:
+        seats = [seat for seat, crew in self._seats.items() if crew in crews]
+        requests = [seat._request for seat in seats if seat._request is not None]
         self.engine.log.append(Closed(tuple((one, one.ticks) for one in requests)))
-        return super()._close_tick()
+        return super()._close_tick(crews)

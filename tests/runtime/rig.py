@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -155,13 +155,13 @@ class Watched(CacheCoordinator):
         super().__init__(engine, **options)
         self.commits: list[Commit] = []
 
-    def join(self, name: str, *, on_commit: OnCommit | None = None) -> Seat:
+    def join(self, name: str, *, on_commit: OnCommit | None = None, team: Hashable = None) -> Seat:
         def note(commit: Commit) -> None:
             self.commits.append(commit)
             if on_commit is not None:
                 on_commit(commit)
 
-        return super().join(name, on_commit=note)
+        return super().join(name, on_commit=note, team=team)
 
 
 @dataclass

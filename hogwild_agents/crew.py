@@ -1,0 +1,60 @@
+"""Crew: the seats of one team at a coordinator. They tick together, and are woken in turn."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable
+
+from hogwild_agents.seat import Request, Seat
+from hogwild_agents.tick import Part
+
+
+class Crew:
+    """The seats of one team.
+
+    A tick is closed for all of them or for none, and of those that it has served the next one is
+    woken only when the one before has settled again. Of another team's seats they know nothing.
+
+    Args:
+        team: whose they are.
+
+    Attributes:
+        seats: in join order.
+        thinking: those of them that owe a feed.
+        served: their parts of the last tick, as long as nobody was told what came of them.
+    """
+
+    def __init__(self, team: Hashable) -> None:
+        self.team = team
+        self.seats: dict[Seat, None] = {}
+        self.thinking: set[Seat] = set()
+        self.served: deque[Part] = deque()
+
+    @property
+    def empty(self) -> bool:
+        """Whether all have left, and nobody has to be told anything."""
+        return not (self.seats or self.served)
+
+    @property
+    def requests(self) -> list[Request]:
+        """What has been handed in and not been answered yet, in join order."""
+        return [seat._request for seat in self.seats if seat._request]
+
+    @property
+    def thinking_since(self) -> float:
+        """When the last of those that think began to; only while somebody does."""
+        return max(seat._thinking_since for seat in self.thinking)
+
+    def note(self, seat: Seat) -> None:
+        """Note whether a seat owes a feed, now that it has changed; or that it has left."""
+        if seat._thinks:
+            self.thinking.add(seat)
+        else:
+            self.thinking.discard(seat)
+        if seat._left:
+            self.seats.pop(seat, None)
+
+    def awaited(self, now: float, patience: float) -> float | None:
+        """Return when the patience with somebody who thinks ends next; None if it has with all."""
+        deadlines = (seat._thinking_since + patience for seat in self.thinking)
+        return min((time for time in deadlines if time > now), default=None)
