@@ -40,6 +40,8 @@ _KEPT = 32
 _EXACT, _STEP, _MOST = 64, 16, 320
 """Ticks of so many tokens are recorded as they are; larger ones are filled up to a multiple of a
 step, since no two would be alike; of the largest the forward is more than Python and launches."""
+_FEEDS = 64
+"""Their feeds, whose logits are wanted, are filled up to a multiple of this, or to all tokens."""
 _PROOFS = 2
 """So many ticks are computed both ways before a recording is relied on."""
 SETTLED = AFTER + _PROOFS
@@ -91,17 +93,18 @@ class Graphs:
         self.failure: str | None = None
         self.last: Graph | None = None
 
-    def fill(self, tokens: int, feeds: int) -> tuple[int, int]:
-        """Return up to how many tokens and feeds a tick of so many is filled up.
+    def fill(self, tokens: int, feeds: int) -> tuple[int, int] | None:
+        """Return up to how many tokens and feeds a tick of so many is filled up; None if it isn't.
 
         It is not where the model has hooks, which see all tokens, and nothing is recorded.
         """
         if tokens <= _EXACT or self.failure or not _is_frequent(tokens, feeds):
-            return tokens, feeds
+            return None
         self._is_unchanged()
         if self._model is None or not self._model.plain:
-            return tokens, feeds
-        return -(-tokens // _STEP) * _STEP, -(-feeds // _STEP) * _STEP
+            return None
+        full = -(-tokens // _STEP) * _STEP
+        return full, min(full, -(-feeds // _FEEDS) * _FEEDS)
 
     @property
     def count(self) -> int:

@@ -183,7 +183,7 @@ def build_plan(
     pool: Pool,
     device: torch.device,
     tuning: Callable[[LayerShape], Tuning | None] = tuning_of,
-    fill: Callable[[int, int], tuple[int, int]] | None = None,
+    fill: Callable[[int, int], tuple[int, int] | None] | None = None,
 ) -> Plan:
     """Work out one tick.
 
@@ -197,8 +197,8 @@ def build_plan(
         device: where the model takes token ids.
         tuning: which layers are left to the kernel, and how work is cut for them.
         fill: up to how many tokens and feeds a tick of so many is filled up, where all layers are
-            left to the kernel. What is added stands behind the others, is stored nowhere and sees
-            nothing.
+            left to the kernel; None for not at all. What is added stands behind the others, is
+            stored nowhere and sees nothing.
     """
     left: dict[int, Tuning] = {}
     for alike in adapter.alike:
@@ -207,9 +207,8 @@ def build_plan(
     by_torch = len(left) < len(adapter.layers)
     packed = pack(feeds)
     last = packed.firsts + packed.counts - 1
-    tokens, rows = len(packed.ids), len(feeds)
-    if fill and not by_torch:
-        tokens, rows = fill(tokens, rows)
+    full = fill(len(packed.ids), len(feeds)) if fill and not by_torch else None
+    tokens, rows = full or (len(packed.ids), len(feeds))
     columns = [
         filled(column, tokens) for column in (packed.ids, packed.positions, packed.view_positions)
     ]
@@ -234,7 +233,9 @@ def build_plan(
         corrections={
             scale: scale.correction(view_positions, positions) for scale in adapter.scales
         },
-        schedule=_schedule(feeds, packed, tokens, left, adapter, pool) if left else None,
+        schedule=_schedule(feeds, packed, tokens, left, adapter, pool, roomy=full is not None)
+        if left
+        else None,
     )
 
 
@@ -326,13 +327,15 @@ def _schedule(
     layers: Mapping[int, Tuning],
     adapter: Adapter,
     pool: Pool,
+    *,
+    roomy: bool,
 ) -> Schedule:
     """Lay out the tick for the kernel, filled up to so many tokens."""
     slots = slots_of(_fresh(feeds), pool.slabs, tokens)
     reaches = dict.fromkeys(adapter.layers[index].reach for index in layers)
     ways = (own_readers, readers) if packed.several else (readers,)
     parts = {reach: parts_of([way(packed, reach) for way in ways], pool.slabs) for reach in reaches}
-    return lay_out(layers, adapter, parts, slots, pool.slabs)
+    return lay_out(layers, adapter, parts, slots, pool.slabs, roomy=roomy)
 
 
 def _fresh(feeds: Sequence[Feed]) -> Iterator[tuple[Slab, int, int]]:

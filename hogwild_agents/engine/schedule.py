@@ -108,6 +108,10 @@ def _interprets() -> bool:
     return os.environ.get("TRITON_INTERPRET", "").lower() in ("1", "true", "yes", "on", "y")
 
 
+_ITEMS = 4
+"""For so many items a token there is room where a tick is to be like others: few need more."""
+
+
 @dataclass(frozen=True, eq=False)
 class Parts:
     """What the layers of one reach read: neighbouring slots of one slab each, and by which rows.
@@ -265,6 +269,8 @@ def lay_out(
     parts: Mapping[Reach, Parts],
     slots: Ints,
     slabs: Sequence[Slab],
+    *,
+    roomy: bool = False,
 ) -> Schedule:
     """Lay out a tick.
 
@@ -274,8 +280,10 @@ def lay_out(
         parts: what the layers of each reach read, and by which rows.
         slots: [T, 3] where each token of the tick is stored; -1 for one that is not.
         slabs: all there are.
+        roomy: give the sections whose lengths differ from tick to tick room for those of most
+            ticks of so many tokens, so that more of these are alike.
     """
-    sections = _Sections()
+    sections = _Sections(power_of_two(len(slots)) if roomy else 0)
     slots_at = sections.add(slots)
     most = {reach: int(part.counts.max()) for reach, part in parts.items()}
     kinds: dict[int, Kind] = {}
@@ -296,7 +304,7 @@ def lay_out(
         (reach, tile): _layout(sections, parts[reach], tile, rows_at[reach], len(slots))
         for reach, tile in different
     }
-    offsets_at = sections.add(offsets)
+    offsets_at = sections.add(offsets, 1)
     room = room_for(len(slabs))
     places = np.zeros((len(adapter.layers), room, 2), np.int64)
     for number, slab in enumerate(slabs):
@@ -312,7 +320,7 @@ def _layout(
     token = parts.rows[ranges(items[:, 4], items[:, 5]), 0]  # of each partial result
     partial = len(token)
     return Layout(
-        items=sections.add(items),
+        items=sections.add(items, _ITEMS * 8),
         item_ends=sections.add(program_ends),
         rows=rows,
         partials=sections.add(token.argsort(kind="stable")),
@@ -367,15 +375,20 @@ def _tiles(counts: Ints, most: int) -> tuple[Ints, Ints, Ints]:
 
 
 class _Sections:
-    """Numbers that end up in one tensor."""
+    """Numbers that end up in one tensor.
 
-    def __init__(self) -> None:
+    Args:
+        tokens: of how many sections have room at least, where they are told how much for each.
+    """
+
+    def __init__(self, tokens: int) -> None:
+        self._tokens = tokens
         self._found: list[Ints] = []
         self._length = 0
 
-    def add(self, numbers: Ints) -> tuple[int, int]:
-        """Add a section, and return where it is."""
-        section = np.zeros(room_for(numbers.size), np.int64)
+    def add(self, numbers: Ints, least: int = 0) -> tuple[int, int]:
+        """Add a section, with room for at least so many numbers a token; return where it is."""
+        section = np.zeros(room_for(max(numbers.size, least * self._tokens)), np.int64)
         section[: numbers.size] = numbers.ravel()
         return self._append(section)
 

@@ -274,6 +274,39 @@ def test_a_recording_serves_ticks_of_a_few_feeds_more(
     torch.testing.assert_close(torch.cat(found), torch.cat(wanted), atol=1e-5, rtol=0)
 
 
+def test_a_recording_serves_ticks_whose_blocks_are_read_by_more_or_fewer(
+    engine: Engine, counted: Counter[str]
+) -> None:
+    """Eighty feeds that read two blocks each: one of another's, or one that nobody else reads."""
+    own, private = (
+        [engine.block(f"{kind}{number}") for number in range(80)] for kind in ("own", "private")
+    )
+    engine.forward(
+        [Feed(block, [block], [5, number % 7 + 1]) for number, block in enumerate(private)]
+    )
+    engine.forward(one_each(own))
+
+    def shared() -> list[Feed]:
+        return [Feed(block, [own[place ^ 1], block], [3]) for place, block in enumerate(own)]
+
+    def alone() -> list[Feed]:
+        return [Feed(block, [private[place], block], [3]) for place, block in enumerate(own)]
+
+    for _ in range(4):
+        engine.forward(shared())
+    assert engine.graphs == 1
+    counted.clear()
+    for feeds in (alone, shared, alone):
+        engine.forward(feeds())
+        engine.forward(
+            [
+                Feed(feed.block, feed.view, [1, 2, 3][: 1 + n // 78])
+                for n, feed in enumerate(feeds()[:79])
+            ]
+        )
+    assert counted == {"replayed": 6}
+
+
 def test_a_replay_of_a_filled_tick_gives_the_plain_ticks_bits(counted: Counter[str]) -> None:
     results = []
     for after in (1, 99):
