@@ -33,9 +33,9 @@ from hogwild_agents.engine.snapshot import Snapshot
 
 AFTER = 3
 """A forward is recorded when so many ticks were alike: a recording takes as long as some ticks."""
-_RECENT = 16
+_RECENT = 32
 """Ticks of so many shapes are counted; those that did not come for longest are forgotten."""
-_KEPT = 32
+_KEPT = 64
 """So many recordings at most; those that were not used for longest go."""
 _EXACT, _STEP, _MOST = 64, 16, 320
 """Ticks of so many tokens are recorded as they are; larger ones are filled up to a multiple of a
