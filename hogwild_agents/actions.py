@@ -215,8 +215,9 @@ class Conclude:
 
     Whatever the workers have written and people have said is fed, then ``text``; the worker goes
     on greedily until the box that ``text`` opened is closed, with more than dots in it, or for
-    ``max_tokens``. These tokens count in no budget. If the cache or the context has no room for
-    them, there is no answer.
+    ``max_tokens``. These tokens count in no budget. Where the context has no room for them, the
+    worker forgets the oldest finished steps that it sees, as many as it takes; where it still has
+    none, or the cache has none, there is no answer.
 
     Attributes:
         text: what leads to the answer, such as one that ends in an open box.

@@ -12,7 +12,8 @@ from functools import partial
 
 import anyio
 
-from hogwild_agents.actions import Conclude, Finish
+from hogwild_agents import events as ev
+from hogwild_agents.actions import Conclude, Finish, Forget
 from hogwild_agents.answers import BOX, find_boxed, is_dots
 from hogwild_agents.coordinator import Commit, Seat
 from hogwild_agents.desk import Desk
@@ -46,11 +47,12 @@ async def conclude(action: Conclude, thinking: Thinking, join: Join) -> Finish:
     last = thinking.desks[action.worker] if action.worker else desks[-1]
     await _write_out(desks, thinking, rejoin)
     thinking.exchange.tell(last.writing.written(last.draft.force(action.text)))
+    _make_room(action.max_tokens, thinking, last)
     text = ""
     sampler = Sampler(SamplingParams(temperature=0.0))
     try:
-        for _ in range(action.max_tokens):
-            sampled = await flush(desks, rejoin, last, sampler)
+        for number in range(action.max_tokens):
+            sampled = await flush([last] if number else desks, rejoin, last, sampler)
             assert sampled is not None, "the last feed of a draft has its sampler"
             if sampled.token in last.stop_tokens:
                 break
@@ -64,6 +66,23 @@ async def conclude(action: Conclude, thinking: Thinking, join: Join) -> Finish:
     answer = read_answer(action.text, text)
     author = None if answer is None else last.name
     return Finish(answer=answer, author=author, reason=action.reason)
+
+
+def _make_room(tokens: int, thinking: Thinking, last: Desk) -> None:
+    """Let a worker forget the oldest steps, if its context has no room to go on for so long."""
+    limit, ticks = thinking.model.engine.context_length, thinking.clock.ticks
+    if limit is None:
+        return
+    tokens += sum(desk.draft.unfed for desk in thinking.desks.values())
+    length = last.draft.view_length
+    for step in thinking.steps:
+        if length + tokens <= limit:
+            return
+        thinking.board.forget(step.worker, step.number, [last.name])
+        before, length = length, last.draft.view_length
+        if length < before:
+            action = Forget(worker=step.worker, step=step.number, viewers=(last.name,))
+            thinking.exchange.tell(ev.ActionTaken(policy="Conclude", action=action, tick=ticks))
 
 
 def read_answer(opening: str, text: str) -> str | None:

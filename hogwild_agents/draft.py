@@ -110,6 +110,16 @@ class Draft:
         return bool(self._closing or self._own)
 
     @property
+    def unfed(self) -> int:
+        """How many tokens that is."""
+        return len(self._closing) + len(self._own)
+
+    @property
+    def view_length(self) -> int:
+        """How many tokens of the cache the worker sees where it goes on."""
+        return sum(map(len, self._layout.view(self._board, self.place, self.place.own)))
+
+    @property
     def begun(self) -> bool:
         """Whether the current step holds more than its prefix."""
         return self._begun

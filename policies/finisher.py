@@ -12,7 +12,8 @@ class Finisher(Policy):
     """Answers at the limit: all that was written, then a sentence that opens the box.
 
     The last worker of the team goes on greedily in the cache that is there; nothing is encoded
-    again. Helps whenever a run may not finish by itself.
+    again. Where the context is full, it forgets the oldest steps. Helps whenever a run may not
+    finish by itself.
 
     Decides per run. Source: Hogwild! Inference, section 4, after the budget forcing of s1
     (arXiv 2501.19393).

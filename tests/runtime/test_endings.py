@@ -12,7 +12,7 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from hogwild_agents.actions import Action, Conclude, EndStep, Finish, Park, Say
+from hogwild_agents.actions import Action, Conclude, EndStep, Finish, Forget, Park, Say
 from hogwild_agents.coordinator import CacheCoordinator
 from hogwild_agents.engine import Engine
 from hogwild_agents.errors import (
@@ -44,7 +44,7 @@ from hogwild_agents.policies import Finisher
 from hogwild_agents.policy import Policy
 from hogwild_agents.transcript import read_transcript, rebuild
 from hogwild_agents.worker import Worker
-from tests.runtime.book import by_tick, check_feeds
+from tests.runtime.book import Ledger, by_tick, check_feeds
 from tests.runtime.rig import (
     JOINED,
     PROBLEM,
@@ -197,6 +197,49 @@ async def test_the_context_ends_the_run_in_order() -> None:
     assert record.result.answer is None  # there is no room for the finisher's sentence
     assert record.result.author is None
     check_feeds(record)
+
+
+@pytest.mark.parametrize("layout", ["combined", "interleaved", "contiguous", "isolated"])
+async def test_in_a_full_context_whoever_concludes_forgets_the_oldest_steps(layout: str) -> None:
+    model = limited_model(context=500)
+    team = make_team(
+        model,
+        workers=[steps_of("Alice", [3] * 99), steps_of("Bob", [5] * 99)],
+        layout=layout,
+        limits=NONE,
+        policies=[Finisher(max_tokens=4)],
+    )
+    record = await solve(team)
+    (limit,) = record.told(LimitReached)
+    assert limit.limit == "context"
+    after = record.events[record.events.index(limit) :]
+    forgotten = [
+        event.action
+        for event in after
+        if isinstance(event, ActionTaken) and isinstance(event.action, Forget)
+    ]
+    assert all(action.viewers == ("Bob",) for action in forgotten)
+    steps = [
+        (step.worker, step.number)
+        for step in record.result.steps
+        if layout != "isolated" or step.worker == "Bob"
+    ]
+    assert [(action.worker, action.step) for action in forgotten] == steps[: len(forgotten)]
+    assert 0 < len(forgotten) < len(steps) / 2
+    answered = [e for e in after if isinstance(e, TokensWritten) and e.source == "sampled"]
+    assert 1 <= len(answered) <= 4
+    assert {event.worker for event in answered} == {"Bob"}
+    ledger, seen = Ledger(), ()
+    for commits in by_tick(record.commits):
+        ledger.feed([feed for commit in commits for feed in commit.feeds])
+        for commit in commits:
+            if commit.seat == "Bob" and commit.feeds:
+                seen = ledger.view(commit.feeds[-1].view)
+            ledger.move(commit)
+    assert 440 < len(seen) <= 500  # no more was forgotten than had to be
+    text = model.tokenizer.decode(seen)
+    left = [(name, number) for name, number in steps if f"**{name} [{number}]:**" in text]
+    assert left == steps[len(forgotten) :]
 
 
 async def test_a_prompt_without_room_is_told_before_anybody_thinks(tmp_path: Path) -> None:
