@@ -93,12 +93,12 @@ class CacheCoordinator:
     submit. (Then a tick of other teams may be, which such a call waits for, and with it the event
     loop.)
 
-    Teams do not wait for each other. A tick is closed for those of whom nobody owes a feed. As a
-    tick of all costs little more than one of some, it waits for the others while the event loop has
-    anything to do, and then for as long as the last tick took, counted from when they were woken;
-    so a team in which somebody waits longer (a policy for another model, a handler for a file)
-    holds up the rest once for that long, until it takes part again. Where nobody waits for
-    anything, the same teams take part in the same ticks in every run.
+    Teams do not wait for each other. A tick is closed for those of whom nobody owes a feed. As one
+    tick for all costs little more than one for some, it waits for the others as long as the event
+    loop has anything to do, and then until they have had as much time as the last tick took. So a
+    team in which somebody waits (a policy for another model, a handler for a file) holds up the
+    others for that long at most, and not again before it has taken part in a tick. Where nobody
+    waits for anything, the same teams take part in the same ticks in every run.
 
     Computing ahead changes nothing but when a forward is run: while the seats and policies work on
     a tick, the next one is computed with the tokens just sampled, as though everybody simply went
