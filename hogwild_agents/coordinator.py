@@ -368,6 +368,7 @@ class CacheCoordinator:
         for part in self._parts:
             part.request.ticks += 1
             part.request.written += part.size if part.committed else 0
+            part.tick = self._meter.ticks
             self._tell(part)
         self._in_tick = False
         self._free_released()
@@ -444,7 +445,7 @@ class CacheCoordinator:
 
     def _wake_one(self, part: Part) -> bool:
         """Wake the seat of a part if its request is done; return whether anybody was waiting."""
-        seat, outcome = part.request.seat, part.outcome(self._meter.ticks)
+        seat, outcome = part.request.seat, part.outcome()
         woken = outcome is not None and seat._wake(part.request, outcome)
         if woken:
             self._note(seat)
@@ -457,16 +458,14 @@ class CacheCoordinator:
     def _tell(self, part: Part) -> None:
         """Call a seat's on_commit, and log what went wrong with its part."""
         seat = part.request.seat
-        commit = part.commit(self._meter.ticks)
+        commit = part.commit()
         try:
             if commit is not None:
                 seat._commit(commit)
         except Exception as error:  # the seat's own code: it fails that seat alone
             part.error = part.error or error
         if part.error is not None:
-            _log.warning(
-                "request failed", seat=seat.name, tick=self._meter.ticks, error=str(part.error)
-            )
+            _log.warning("request failed", seat=seat.name, tick=part.tick, error=str(part.error))
 
     def _release(self, blocks: Iterable[CacheBlock]) -> None:
         self._released += blocks

@@ -32,6 +32,7 @@ class Part:
         scored: one for each feed: whose log-probabilities are wanted.
         completes: whether nothing of the request is left after this tick.
         error: why it failed.
+        tick: the number of the tick, once it is over; without feeds, of the one before.
         committed: whether its feeds are in the cache now.
         sampled: one for each feed.
         scores: one for each feed.
@@ -46,6 +47,7 @@ class Part:
     scored: list[Sequence[int]] = field(default_factory=list)
     completes: bool = True
     error: Exception | None = None
+    tick: int = 0
     committed: bool = False
     sampled: list[Sampled | None] = field(default_factory=list)
     scores: list[tuple[float, ...]] = field(default_factory=list)
@@ -57,27 +59,27 @@ class Part:
         """The new blocks."""
         return tuple([fork.target for fork in self.forks])
 
-    def commit(self, tick: int) -> Commit | None:
+    def commit(self) -> Commit | None:
         """Return what changed in the cache, if anything did."""
         feeds = tuple(self.feeds) if self.committed else ()
         if not (feeds or self.moves or self.forks):
             return None
         return Commit(
-            tick=tick,
+            tick=self.tick,
             seat=self.request.seat.name,
             feeds=feeds,
             moves=tuple(self.moves),
             forks=tuple(self.forks),
         )
 
-    def outcome(self, tick: int) -> TickResult | Exception | None:
+    def outcome(self) -> TickResult | Exception | None:
         """Return what the seat is woken with; None while the request goes on."""
         if self.error is not None:
             return self.error
         if not self.completes:
             return None
         return TickResult(
-            tick=tick,
+            tick=self.tick,
             sampled=tuple(self.sampled),
             scores=tuple(self.scores),
             forked=self.forked if self.forks else (),

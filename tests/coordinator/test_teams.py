@@ -169,3 +169,20 @@ async def test_a_team_whose_seats_have_left_is_forgotten(engine: WatchedEngine) 
             await once(coordinator.join("a", team=number), feed(engine.block("a"), 1))
         await once(coordinator.join("z"), feed(engine.block("z"), 1))
         assert not coordinator._crews
+
+
+async def test_a_seat_that_is_woken_late_is_told_its_own_tick(engine: WatchedEngine) -> None:
+    done, told = anyio.Event(), dict[str, int]()
+
+    async def write_once(seat: Seat) -> None:
+        with seat:
+            told[seat.name] = (await seat.submit(feed(engine.block(seat.name), 1))).tick
+            if seat.name == "a":
+                await done.wait()
+
+    async with CacheCoordinator(engine) as coordinator, anyio.create_task_group() as group:
+        for name in "ab":
+            group.start_soon(write_once, coordinator.join(name, team="one"))
+        await think(coordinator.join("z", team="z"), engine.block("z"), 5)
+        done.set()
+    assert told == {"a": 1, "b": 1}
