@@ -322,7 +322,7 @@ class CacheCoordinator:
             elif crew.requests:
                 ready.append(crew)
         if ready:
-            late = [(crew, min(until, crew.thinking_since + self._took)) for crew, until in late]
+            late = [(crew, min(until, crew.since + self._took)) for crew, until in late]
         return ready, min((until for _, until in late if until > now), default=None)
 
     def _close_tick(self, crews: Collection[Crew]) -> float:
@@ -383,12 +383,13 @@ class CacheCoordinator:
 
     def _serve(self) -> None:
         """Hand the parts of the tick to the teams, whose seats are woken in turn."""
+        now = self._loop.now()
         for part in self._parts:
             crew = self._seats.get(part.request.seat)
             if crew is None:  # it has left
                 self._release(part.forked)
             else:
-                crew.served.append(part)
+                crew.serve(part, now)
         self._parts = ()
 
     def _wake(self) -> bool:

@@ -22,6 +22,8 @@ class Crew:
         seats: in join order.
         thinking: those of them that owe a feed.
         served: their parts of the last tick, as long as nobody was told what came of them.
+        since: when it was served last; or, where nobody had handed in anything, when somebody began
+            to think.
     """
 
     def __init__(self, team: Hashable) -> None:
@@ -29,6 +31,7 @@ class Crew:
         self.seats: dict[Seat, None] = {}
         self.thinking: set[Seat] = set()
         self.served: deque[Part] = deque()
+        self.since = 0.0
 
     @property
     def empty(self) -> bool:
@@ -40,14 +43,16 @@ class Crew:
         """What has been handed in and not been answered yet, in join order."""
         return [seat._request for seat in self.seats if seat._request]
 
-    @property
-    def thinking_since(self) -> float:
-        """When the last of those that think began to; only while somebody does."""
-        return max(seat._thinking_since for seat in self.thinking)
+    def serve(self, part: Part, now: float) -> None:
+        """Take a part of a tick, whose seat is woken in its turn."""
+        self.served.append(part)
+        self.since = now
 
     def note(self, seat: Seat) -> None:
         """Note whether a seat owes a feed, now that it has changed; or that it has left."""
         if seat._thinks:
+            if not (self.thinking or self.requests):
+                self.since = seat._thinking_since
             self.thinking.add(seat)
         else:
             self.thinking.discard(seat)

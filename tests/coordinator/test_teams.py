@@ -186,3 +186,19 @@ async def test_a_seat_that_is_woken_late_is_told_its_own_tick(engine: WatchedEng
         await think(coordinator.join("z", team="z"), engine.block("z"), 5)
         done.set()
     assert told == {"a": 1, "b": 1}
+
+
+async def test_a_team_holds_up_others_once_though_its_seats_wait_in_turn() -> None:
+    async def hesitates(seat: Seat, engine: WatchedEngine) -> None:
+        with seat:
+            await seat.submit(feed(engine.block(seat.name), 1))
+            await anyio.sleep(SlowEngine.seconds * 0.7)
+
+    with SlowEngine(tiny_model()) as engine:
+        async with CacheCoordinator(engine) as coordinator, anyio.create_task_group() as group:
+            for name in "abcdef":
+                group.start_soon(hesitates, coordinator.join(name, team="turns"), engine)
+            await think(coordinator.join("z", team="z"), engine.block("z"), 2)
+            waited = coordinator.statistics().waiting_max
+            group.cancel_scope.cancel()
+    assert waited < SlowEngine.seconds * 2
