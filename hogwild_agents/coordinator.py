@@ -302,17 +302,17 @@ class CacheCoordinator:
         """
         while True:
             await self._hush()
-            if self._wake() or await self._guesses.ended():  # others may have come meanwhile
+            now = self._loop.now()  # of both, else patience may run out in between
+            if self._wake(now) or await self._guesses.ended():  # others may have come meanwhile
                 continue
-            ready, until = self._look()
+            ready, until = self._look(now)
             if ready and until is None:
                 return ready
             with anyio.CancelScope(deadline=math.inf if until is None else until):
                 await self._bell.wait()
 
-    def _look(self) -> tuple[list[Crew], float | None]:
+    def _look(self, now: float) -> tuple[list[Crew], float | None]:
         """Return the teams that are ready for a tick, and until when to wait for others, if so."""
-        now = self._loop.now()
         ready: list[Crew] = []
         late: list[tuple[Crew, float]] = []
         for crew in self._crews.values():
@@ -392,9 +392,9 @@ class CacheCoordinator:
                 crew.serve(part, now)
         self._parts = ()
 
-    def _wake(self) -> bool:
+    def _wake(self, now: float) -> bool:
         """Wake the next seat of each team of which none thinks; return whether there was any."""
-        now, woken = self._loop.now(), False
+        woken = False
         for crew in list(self._crews.values()):
             if not crew.served or crew.awaited(now, self._patience) is not None:
                 continue

@@ -202,3 +202,34 @@ async def test_a_team_holds_up_others_once_though_its_seats_wait_in_turn() -> No
             waited = coordinator.statistics().waiting_max
             group.cancel_scope.cancel()
     assert waited < SlowEngine.seconds * 2
+
+
+class Dawdling(CacheCoordinator):
+    """A coordinator whose event loop is held up where nobody can be woken yet."""
+
+    seconds = 0.05
+
+    def _wake(self, *args: Any) -> bool:
+        woken = super()._wake(*args)
+        if not woken and any(crew.served for crew in self._crews.values()):
+            time.sleep(self.seconds)
+        return woken
+
+
+async def test_nothing_is_fed_twice_when_patience_runs_out(engine: WatchedEngine) -> None:
+    """It does so between the look for who is to be woken, and that for who is ready."""
+    blocks = [engine.block(name) for name in "ab"]
+
+    async def linger(seat: Seat, number: int) -> None:
+        with seat:
+            await seat.submit(feed(blocks[number], 1))
+            await anyio.sleep(0.2 * (1 - number))
+
+    patience = Dawdling.seconds / 2
+    async with (
+        Dawdling(engine, patience=patience) as coordinator,
+        anyio.create_task_group() as group,
+    ):
+        for number, name in enumerate("ab"):
+            group.start_soon(linger, coordinator.join(name), number)
+    assert [block.tokens for block in blocks] == [(1,), (1,)]
