@@ -276,7 +276,6 @@ class CacheCoordinator:
                     self._commit(closed_at)
                     self._guess(guessing)
                     self._serve()
-                    self._wake()
         except BaseExceptionGroup as group:  # a bug of the loop: guesses raise nothing
             if len(group.exceptions) == 1:
                 raise group.exceptions[0] from None

@@ -19,6 +19,7 @@ from tests.coordinator.rig import (
     think,
     tiny_model,
     token_of,
+    until,
 )
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(30)]
@@ -233,3 +234,46 @@ async def test_nothing_is_fed_twice_when_patience_runs_out(engine: WatchedEngine
         for number, name in enumerate("ab"):
             group.start_soon(linger, coordinator.join(name), number)
     assert [block.tokens for block in blocks] == [(1,), (1,)]
+
+
+@pytest.mark.parametrize("turns", range(4))
+async def test_whom_a_seat_lets_go_on_comes_first_though_a_tick_of_others_ends(
+    engine: WatchedEngine, turns: int
+) -> None:
+    """One lets another one of its team go on at the very moment at which a tick ends."""
+    order: list[str] = []
+    resumed = anyio.Event()
+
+    async def first(seat: Seat) -> None:
+        with seat:
+            await seat.submit(feed(engine.block("a"), 1))
+            await until(lambda: engine.entered == 2)
+            engine.gate.set()
+            time.sleep(0.05)  # noqa: ASYNC251 -- the forward ends
+            for _ in range(turns):
+                await checkpoint()
+            resumed.set()
+
+    async def parked(seat: Seat) -> None:
+        with seat:
+            with seat.parked():
+                await resumed.wait()
+            for _ in range(3):
+                await checkpoint()
+            order.append("parked")
+
+    async def last(seat: Seat) -> None:
+        with seat:
+            await seat.submit(feed(engine.block("b"), 1))
+            order.append("last")
+
+    async with CacheCoordinator(engine) as coordinator, anyio.create_task_group() as group:
+        for work in (first, last, parked):
+            group.start_soon(work, coordinator.join(work.__name__, team="one"))
+        await think(
+            coordinator.join("z", team="z"),
+            engine.block("z"),
+            2,
+            on_token=lambda token: engine.gate.clear() if engine.entered == 1 else None,
+        )
+    assert order == ["parked", "last"]
