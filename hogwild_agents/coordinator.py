@@ -1,7 +1,8 @@
 """CacheCoordinator: the actor that owns an engine and runs its ticks for any number of seats.
 
-One task, one loop: wait until nobody thinks, close the tick, compute it in a worker thread, tell
-everybody what changed, wake the seats one after the other. It holds no tensors and no text.
+One task, one loop: wait until nobody of a team thinks, close the tick, compute it in a worker
+thread, tell everybody what changed, wake the seats of each team one after the other. It holds no
+tensors and no text.
 
 Two rules make a run with seeds reproducible on any event loop, also where it shuffles its tasks:
 a tick is closed for a team only when every seat of it that owes a feed has handed one in
@@ -74,7 +75,7 @@ _Result = TypeVar("_Result")
 _log = get_logger(__name__)
 
 _QUIET_TURNS = 3
-"""After so many turns of the event loop in which no seat has changed, none is about to."""
+"""After so many turns in which no seat has changed, none is about to, where no loop tells."""
 
 _MOST_TURNS = 100
 """Turns after which the loop goes on in any case, though a seat parks and comes back in each."""
@@ -98,7 +99,9 @@ class CacheCoordinator:
     loop has anything to do, and then until they have had as much time as the last tick took. So a
     team in which somebody waits (a policy for another model, a handler for a file) holds up the
     others for that long at most, and not again before it has taken part in a tick. Where nobody
-    waits for anything, the same teams take part in the same ticks in every run.
+    waits for anything, the same teams take part in the same ticks in every run: on asyncio, that
+    is, and not on event loops that do not tell whether anybody is about to go on (trio, uvloop).
+    What a team writes does not depend on that.
 
     Computing ahead changes nothing but when a forward is run: while the seats and policies work on
     a tick, the next one is computed with the tokens just sampled, as though everybody simply went
@@ -419,7 +422,7 @@ class CacheCoordinator:
             if loop.ready is not None and not loop.ready:
                 return
             quiet, seen = (quiet + 1, seen) if seen == self._changes else (0, self._changes)
-            if quiet == _QUIET_TURNS:
+            if loop.ready is None and quiet == _QUIET_TURNS:
                 return
 
     def _seat_changed(self, seat: Seat) -> None:

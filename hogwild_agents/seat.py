@@ -45,7 +45,7 @@ class TickFeed:
         block: the block that is written.
         tokens: the token ids to append, at least one.
         view: what the tokens attend to, ``block`` last. A function is called once a tick when it
-            is closed, after everybody has handed in, and must not block.
+            is closed, after everybody of the team has handed in, and must not block.
         sampler: samples the token that follows; ``None`` samples nothing.
         scored: token ids whose log-probabilities after the last token are wanted: of the model
             itself, before any sampling parameter. No token is sampled for that, or drawn.

@@ -16,6 +16,7 @@ from tests.coordinator.rig import (
     feed,
     greedy,
     once,
+    run_async,
     think,
     tiny_model,
     token_of,
@@ -277,3 +278,24 @@ async def test_whom_a_seat_lets_go_on_comes_first_though_a_tick_of_others_ends(
             on_token=lambda token: engine.gate.clear() if engine.entered == 1 else None,
         )
     assert order == ["parked", "last"]
+
+
+def test_on_asyncio_teams_share_every_tick_however_long_they_compute() -> None:
+    """Longer than a tick, and for more turns than other event loops are watched for."""
+
+    async def compute(seat: Seat, engine: WatchedEngine) -> None:
+        with seat:
+            for _ in range(4):
+                await seat.submit(feed(engine.block(seat.name), 1))
+                time.sleep(0.05)  # noqa: ASYNC251
+                for _ in range(8):
+                    await checkpoint()
+
+    async def main() -> None:
+        async with CacheCoordinator(engine) as coordinator, anyio.create_task_group() as group:
+            group.start_soon(compute, coordinator.join("a", team="a"), engine)
+            await think(coordinator.join("z", team="z"), engine.block("z"), 4)
+
+    with engine_for() as engine:
+        run_async("asyncio", main)
+    assert engine.ticks == [["a", "z"]] * 4
