@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import types
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, ClassVar, TypeAlias, Union, get_args, get_origin, get_type_hints
 
 from hogwild_agents.errors import ConfigError
@@ -79,16 +80,23 @@ class _FunctionObserver(_FunctionPolicy, Observer):
 _HANDLED = {kind: name for name, kind in NAMES.items()}
 
 
+def _nearby(function: Any) -> dict[str, object]:
+    """Return what a function has of those around it, but for what they assign only later."""
+    found: dict[str, object] = {}
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        with suppress(ValueError):  # it is empty
+            found[name] = cell.cell_contents
+    return found
+
+
 def _events(function: Handler, parameter: str) -> list[type]:
     """Return the events that the annotation of a parameter names."""
     alone = types.SimpleNamespace(__annotations__={})
     if parameter in function.__annotations__:
         alone.__annotations__[parameter] = function.__annotations__[parameter]
-    nearby = inspect.getclosurevars(function).nonlocals
+    inner: Any = inspect.unwrap(function)
     try:
-        hint = get_type_hints(alone, inspect.unwrap(function).__globals__, dict(nearby)).get(
-            parameter
-        )
+        hint = get_type_hints(alone, inner.__globals__, _nearby(inner)).get(parameter)
     except NameError as error:
         raise ConfigError(
             f"The annotation of {parameter!r} cannot be read ({error}): name an event of "

@@ -229,7 +229,8 @@ async def test_in_a_full_context_whoever_concludes_forgets_the_oldest_steps(layo
     answered = [e for e in after if isinstance(e, TokensWritten) and e.source == "sampled"]
     assert 1 <= len(answered) <= 4
     assert {event.worker for event in answered} == {"Bob"}
-    ledger, seen = Ledger(), ()
+    ledger = Ledger()
+    seen: tuple[int, ...] = ()
     for commits in by_tick(record.commits):
         ledger.feed([feed for commit in commits for feed in commit.feeds])
         for commit in commits:

@@ -172,6 +172,17 @@ async def test_a_function_is_a_policy() -> None:
     assert stop.name == "stop"
 
 
+async def test_a_function_may_name_what_is_there_only_later() -> None:
+    @controller
+    async def measure(event: TickEnded) -> None:
+        sizes.append(len(team.workers))
+
+    sizes: list[int] = []
+    team = make_team(policies=[measure], limits=Limits(ticks=2))
+    await solve(team)
+    assert sizes == [2, 2]
+
+
 def test_what_is_no_policy_function_is_refused() -> None:
     with pytest.raises(ConfigError, match="define it with `async def`"):
         controller(lambda event: None)  # type: ignore[arg-type, return-value]
