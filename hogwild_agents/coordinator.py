@@ -170,6 +170,7 @@ class CacheCoordinator:
         self._in_tick = False
         self._parts: Sequence[Part] = ()  # of the tick that is under way
         self._took = 0.0  # how long the last one took
+        self._ready_since = math.inf  # how long somebody has been ready for the next one
         self._released: list[CacheBlock] = []
         self._group: TaskGroup | None = None
         self._closed = False
@@ -323,8 +324,12 @@ class CacheCoordinator:
                 late.append((crew, until))
             elif crew.requests:
                 ready.append(crew)
+        self._ready_since = min(self._ready_since, now) if ready else math.inf
         if ready:
-            late = [(crew, min(until, crew.since + self._took)) for crew, until in late]
+            late = [
+                (crew, min(until, min(crew.since, self._ready_since) + self._took))
+                for crew, until in late
+            ]
         return ready, min((until for _, until in late if until > now), default=None)
 
     def _close_tick(self, crews: Collection[Crew]) -> float:
@@ -334,6 +339,7 @@ class CacheCoordinator:
             the time.
         """
         self._in_tick = True
+        self._ready_since = math.inf
         now = self._loop.now()
         taken = [seat._take() for seat, crew in self._seats.items() if crew in crews]
         requests = [request for request in taken if request]

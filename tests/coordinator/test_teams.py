@@ -106,6 +106,22 @@ async def test_teams_that_wait_for_less_than_a_tick_share_them() -> None:
     assert engine.ticks == [["b", "a"]] * 4
 
 
+async def test_however_many_teams_join_and_wait_a_tick_is_closed() -> None:
+    """One after the other, before the wait for the one before is over."""
+    with SlowEngine(tiny_model()) as engine:
+        async with CacheCoordinator(engine) as coordinator, anyio.create_task_group() as group:
+
+            async def join() -> None:
+                while True:
+                    coordinator.join("waits", team=object())
+                    await anyio.sleep(SlowEngine.seconds / 5)
+
+            group.start_soon(join)
+            with anyio.fail_after(20 * SlowEngine.seconds):
+                await think(coordinator.join("a", team="a"), engine.block("a"), 4)
+            group.cancel_scope.cancel()
+
+
 async def test_a_team_that_is_late_is_waited_for_once() -> None:
     async def stuck(seat: Seat, engine: WatchedEngine) -> None:
         with seat:
