@@ -18,7 +18,6 @@ from collections.abc import (
     AsyncIterable,
     Awaitable,
     Callable,
-    Collection,
     Hashable,
     Iterable,
     Sequence,
@@ -75,7 +74,7 @@ _Result = TypeVar("_Result")
 _log = get_logger(__name__)
 
 _QUIET_TURNS = 3
-"""After so many turns in which no seat has changed, none is about to, where no loop tells."""
+"""After so many turns in which no seat has changed, none is about to, unless the loop can tell."""
 
 _MOST_TURNS = 100
 """Turns after which the loop goes on in any case, though a seat parks and comes back in each."""
@@ -275,7 +274,7 @@ class CacheCoordinator:
         try:
             async with anyio.create_task_group() as guessing:
                 while True:
-                    closed_at = self._close_tick(await self._gather())
+                    closed_at = self._close_tick(set(await self._gather()))
                     await self._compute()
                     self._commit(closed_at)
                     self._guess(guessing)
@@ -332,7 +331,7 @@ class CacheCoordinator:
             ]
         return ready, min((until for _, until in late if until > now), default=None)
 
-    def _close_tick(self, crews: Collection[Crew]) -> float:
+    def _close_tick(self, crews: set[Crew]) -> float:
         """Take the requests of some teams, as they are now, and fail those that cannot run.
 
         Returns:
@@ -341,7 +340,9 @@ class CacheCoordinator:
         self._in_tick = True
         self._ready_since = math.inf
         now = self._loop.now()
-        taken = [seat._take() for seat, crew in self._seats.items() if crew in crews]
+        for crew in self._crews.values():
+            crew.missed = crew not in crews
+        taken = [seat._take() for seat, crew in self._seats.items() if not crew.missed]
         requests = [request for request in taken if request]
         self._meter.waited([now - request.submitted for request in requests if not request.ticks])
         self._parts = close(requests, self.engine, self._chunk)
@@ -419,8 +420,9 @@ class CacheCoordinator:
         """Let act whoever was set off by the seats that changed last, and whom they set off.
 
         A seat that lets another one go on (a parked one, a cancelled one) and then submits would
-        otherwise race with it for the next turn. That is over as soon as nobody is about to run;
-        where the event loop does not tell, after some turns without a change.
+        otherwise race with it for the next turn. That is over as soon as nobody is about to run; or
+        after some turns without a change, where the event loop does not tell, or is kept busy by
+        others and nobody thinks but in teams that have let a tick go by.
         """
         loop, quiet, seen = self._loop, 0, self._changes
         for _ in range(_MOST_TURNS):
@@ -428,8 +430,12 @@ class CacheCoordinator:
             if loop.ready is not None and not loop.ready:
                 return
             quiet, seen = (quiet + 1, seen) if seen == self._changes else (0, self._changes)
-            if loop.ready is None and quiet == _QUIET_TURNS:
+            if quiet >= _QUIET_TURNS and (loop.ready is None or not self._expected()):
                 return
+
+    def _expected(self) -> bool:
+        """Whether anybody thinks who may still be in time for the tick."""
+        return any(crew.thinking and not crew.missed for crew in self._crews.values())
 
     def _seat_changed(self, seat: Seat) -> None:
         """Take note of a seat that has submitted, parked, come back, been cancelled or left."""

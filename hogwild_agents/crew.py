@@ -22,6 +22,7 @@ class Crew:
         seats: in join order.
         thinking: those of them that owe a feed.
         served: their parts of the last tick, as long as nobody was told what came of them.
+        missed: whether they were not part of the last tick.
         since: when it was served last; or, where nobody had handed in anything, when somebody began
             to think.
     """
@@ -31,6 +32,7 @@ class Crew:
         self.seats: dict[Seat, None] = {}
         self.thinking: set[Seat] = set()
         self.served: deque[Part] = deque()
+        self.missed = False
         self.since = 0.0
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import anyio
@@ -120,6 +121,34 @@ async def test_however_many_teams_join_and_wait_a_tick_is_closed() -> None:
             with anyio.fail_after(20 * SlowEngine.seconds):
                 await think(coordinator.join("a", team="a"), engine.block("a"), 4)
             group.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("stuck", [False, True])
+async def test_an_event_loop_that_others_keep_busy_is_not_waited_for(
+    engine: WatchedEngine, stuck: bool
+) -> None:
+    turns = 0
+
+    async def spin() -> None:
+        while True:
+            await checkpoint()
+
+    async with CacheCoordinator(engine) as coordinator, anyio.create_task_group() as group:
+        turn = coordinator._loop.turn
+
+        async def counted() -> None:
+            nonlocal turns
+            turns += 1
+            await turn()
+
+        coordinator._loop = replace(coordinator._loop, turn=counted)
+        group.start_soon(spin)
+        if stuck:
+            coordinator.join("stuck", team="stuck")
+        await think(coordinator.join("a", team="a"), engine.block("a"), 20)
+        group.cancel_scope.cancel()
+    assert turns < 20 * 15 + 200
 
 
 async def test_a_team_that_is_late_is_waited_for_once() -> None:

@@ -7,7 +7,7 @@ the checks get.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -176,7 +176,7 @@ class WatchedCoordinator(CacheCoordinator):
             self.engine.log.append(HandedIn(seat.name, request))
         super()._seat_changed(seat)
 
-    def _close_tick(self, crews: Collection[Crew]) -> float:
+    def _close_tick(self, crews: set[Crew]) -> float:
         seats = [seat for seat, crew in self._seats.items() if crew in crews]
         requests = [seat._request for seat in seats if seat._request is not None]
         self.engine.log.append(Closed(tuple((one, one.ticks) for one in requests)))
