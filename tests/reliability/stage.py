@@ -482,13 +482,17 @@ class Stage:
         self._waiting.pop(name, None)
 
     def _release(self, event: ev.Event | None) -> None:
-        """Wake those whose ticks are over, and all if nobody else is at work."""
+        """Wake one whose ticks are over, or if nobody else is at work.
+
+        Two at once would go on in any order, as whoever parks does.
+        """
         ticks = event.tick if isinstance(event, ev.TickEnded) else 0
         busy = {*self.view.names} - {*self.view.parked} - self._waiting.keys()
         for name, (until, woken) in list(self._waiting.items()):
             if ticks >= until or not busy:
                 woken.set()
                 del self._waiting[name]
+                return
 
     # -- the run
 
