@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from operator import index
 
 from hogwild_agents.engine import CacheBlock, Engine, Feed, Sampled, Sampler, ViewEntry
-from hogwild_agents.engine.feed import entry_block, entry_range
+from hogwild_agents.engine.feed import entry_block, entry_range, view_of
 from hogwild_agents.errors import CacheFullError, ClosedError, ContextLengthError, FeedError
 from hogwild_agents.seat import Commit, Fork, Forked, Move, Request, TickFeed, TickResult
 
@@ -111,7 +111,10 @@ def fit(parts: Sequence[Part], engine: Engine) -> None:
 def _part(request: Request, engine: Engine, chunk: int | None) -> Part:
     part = Part(request)
     try:
-        views = [tuple(feed.view() if callable(feed.view) else feed.view) for feed in request.feeds]
+        views = [
+            view_of(feed.block, feed.view() if callable(feed.view) else feed.view)
+            for feed in request.feeds
+        ]
         _cut(part, views, chunk)
         if request.ticks == 0:
             _check_whole(part, views, engine)

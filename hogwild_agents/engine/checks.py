@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from hogwild_agents.engine.block import BlockSlice, CacheBlock, ViewEntry
 from hogwild_agents.engine.cache import Cache
 from hogwild_agents.engine.context import Context
-from hogwild_agents.engine.feed import Feed, entry_block, entry_range
+from hogwild_agents.engine.feed import Feed, entry_block, entry_range, view_of
 from hogwild_agents.engine.ranges import is_count
 from hogwild_agents.errors import FeedError
 
@@ -49,7 +49,7 @@ def check_feeds(feeds: Sequence[Feed], cache: Cache, context: Context, vocabular
                 "or give each a block of its own."
             )
         fresh[id(feed.block)] = len(feed.tokens)
-    views = [tuple(feed.view) for feed in feeds]
+    views = [view_of(feed.block, feed.view) for feed in feeds]
     lengths: dict[int, int] = {}  # by id: feeds share most of what they see, each is checked once
     sliced = False
     for feed, view in zip(feeds, views, strict=True):

@@ -37,6 +37,21 @@ class Feed:
             ) from error
 
 
+def view_of(block: CacheBlock, view: Sequence[ViewEntry]) -> tuple[ViewEntry, ...]:
+    """Return the entries of the view of a feed for a block.
+
+    Raises:
+        FeedError: it is no sequence.
+    """
+    try:
+        return tuple(view)
+    except (TypeError, FeedError) as error:  # a block says itself that it cannot be gone through
+        raise FeedError(
+            f"The view of the feed for {block!r} is {view!r}: give a sequence of the blocks that "
+            f"it sees, {block!r} last."
+        ) from error
+
+
 def entry_block(entry: ViewEntry) -> CacheBlock:
     """Return the block that a view entry names."""
     return entry.block if isinstance(entry, BlockSlice) else entry

@@ -87,6 +87,8 @@ async def test_malformed_feeds_fail_alone(engine: WatchedEngine) -> None:
             (feed(block, VOCAB), FeedError),
             (feed(block, -1), FeedError),
             (feed(block, 1, view=[]), FeedError),
+            (feed(block, 1, view=block), FeedError),  # type: ignore[arg-type]
+            (feed(block, 1, view=lambda: 5), FeedError),  # type: ignore[arg-type]
             (feed(block, 1, view=[block, other]), FeedError),
             (feed(foreign.block(), 1), FeedError),
             (feed(block, *[1] * (CONTEXT + 1)), ContextLengthError),

@@ -270,6 +270,8 @@ def test_every_malformed_feed_is_named(engine: Engine) -> None:
         (Feed(own, [prompt], [5]), "'own'.*put the written block last"),
         (Feed(own, [own, prompt], [5]), "'own'.*put the written block last"),
         (Feed(own, [], [5]), "put the written block last"),
+        (Feed(own, 5, [5]), "'own'.* is 5: give a sequence"),  # type: ignore[arg-type]
+        (Feed(own, own, [5]), "is CacheBlock.*: give a sequence"),  # type: ignore[arg-type]
         (Feed(own, [prompt, own[0:0]], [5]), "put the written block last"),
         (Feed(own, [own, prompt, own], [5]), "twice"),
         (Feed(own, [own[0:], own], [5]), "twice"),
