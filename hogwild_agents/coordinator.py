@@ -169,7 +169,7 @@ class CacheCoordinator:
         self._in_tick = False
         self._parts: Sequence[Part] = ()  # of the tick that is under way
         self._took = 0.0  # how long the last one took
-        self._ready_since = math.inf  # how long somebody has been ready for the next one
+        self._ready_since = math.inf  # when the first team was ready for the next one
         self._released: list[CacheBlock] = []
         self._group: TaskGroup | None = None
         self._closed = False
@@ -274,7 +274,7 @@ class CacheCoordinator:
         try:
             async with anyio.create_task_group() as guessing:
                 while True:
-                    closed_at = self._close_tick(set(await self._gather()))
+                    closed_at = self._close_tick(await self._gather())
                     await self._compute()
                     self._commit(closed_at)
                     self._guess(guessing)
@@ -293,7 +293,7 @@ class CacheCoordinator:
             self._free_released()
             self._close_seats()
 
-    async def _gather(self) -> list[Crew]:
+    async def _gather(self) -> set[Crew]:
         """Wait until some team has a request, and no seat of it still owes one.
 
         Others are waited for as well, but no longer than a tick takes: so nobody is held up by
@@ -313,22 +313,20 @@ class CacheCoordinator:
             with anyio.CancelScope(deadline=math.inf if until is None else until):
                 await self._bell.wait()
 
-    def _look(self, now: float) -> tuple[list[Crew], float | None]:
+    def _look(self, now: float) -> tuple[set[Crew], float | None]:
         """Return the teams that are ready for a tick, and until when to wait for others, if so."""
-        ready: list[Crew] = []
+        ready: set[Crew] = set()
         late: list[tuple[Crew, float]] = []
         for crew in self._crews.values():
             until = crew.awaited(now, self._patience)
             if until is not None:
                 late.append((crew, until))
-            elif crew.requests:
-                ready.append(crew)
+            elif crew.asks:
+                ready.add(crew)
         self._ready_since = min(self._ready_since, now) if ready else math.inf
         if ready:
-            late = [
-                (crew, min(until, min(crew.since, self._ready_since) + self._took))
-                for crew, until in late
-            ]
+            latest = self._ready_since + self._took
+            late = [(crew, min(until, crew.since + self._took, latest)) for crew, until in late]
         return ready, min((until for _, until in late if until > now), default=None)
 
     def _close_tick(self, crews: set[Crew]) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Hashable
 
-from hogwild_agents.seat import Request, Seat
+from hogwild_agents.seat import Seat
 from hogwild_agents.tick import Part
 
 
@@ -41,9 +41,9 @@ class Crew:
         return not (self.seats or self.served)
 
     @property
-    def requests(self) -> list[Request]:
-        """What has been handed in and not been answered yet, in join order."""
-        return [seat._request for seat in self.seats if seat._request]
+    def asks(self) -> bool:
+        """Whether something has been handed in that was not answered yet."""
+        return any(seat._request for seat in self.seats)
 
     def serve(self, part: Part, now: float) -> None:
         """Take a part of a tick, whose seat is woken in its turn."""
@@ -53,7 +53,7 @@ class Crew:
     def note(self, seat: Seat) -> None:
         """Note whether a seat owes a feed, now that it has changed; or that it has left."""
         if seat._thinks:
-            if not (self.thinking or self.requests):
+            if not (self.thinking or self.asks):
                 self.since = seat._thinking_since
             self.thinking.add(seat)
         else:

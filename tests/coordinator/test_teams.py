@@ -332,7 +332,7 @@ def test_on_asyncio_teams_share_every_tick_however_long_they_compute() -> None:
         with seat:
             for _ in range(4):
                 await seat.submit(feed(engine.block(seat.name), 1))
-                time.sleep(0.05)  # noqa: ASYNC251
+                time.sleep(0.05)  # noqa: ASYNC251 -- it computes
                 for _ in range(8):
                     await checkpoint()
 
