@@ -234,8 +234,8 @@ def tune(case: Case, start: Tuning, device: torch.device, say: Callable[[str], N
     best, fastest = start, measure(case, start, device, REPLAYS).ms
     options: dict[str, Sequence[Any]] = {
         "programs": [start.programs * times // 2 for times in (1, 3, 4, 6)],
-        "stages": (1, 3, 4),
-        "tile_bytes": (16 << 10, 64 << 10),
+        "stages": (2, 3, 5),
+        "fast_bytes": (start.fast_bytes // 2, start.fast_bytes * 3 // 2),
         "warps": (4, 8),
         "grain": (32, 128, 256),
         "rows": (64,),

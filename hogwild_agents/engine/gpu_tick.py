@@ -22,9 +22,9 @@ from hogwild_agents.engine.schedule import (
     power_of_two,
 )
 
-_PRECISION = "ieee" if torch.version.hip else "tf32x3"
+PRECISION = "ieee" if torch.version.hip else "tf32x3"
 """Of products in float32: as exact as float32; "ieee" needs more registers than there are."""
-_TYPES = {torch.float32: tl.float32, torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}
+TYPES = {torch.float32: tl.float32, torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}
 _UNTURNED: dict[str, Any] = {"ROPE_START": 0, "PAIRS": 0, "NEIGHBOURS": False}
 
 
@@ -131,7 +131,7 @@ class GpuTick:
             *values.stride()[:2],
             KEY_DIM=shape.key_dim,
             VALUE_DIM=shape.value_dim,
-            DTYPE=_TYPES[shape.dtype],
+            DTYPE=TYPES[shape.dtype],
             BLOCK_T=block,
             BLOCK_K=power_of_two(shape.key_dim),
             BLOCK_V=power_of_two(shape.value_dim),
@@ -176,8 +176,8 @@ class GpuTick:
             KEY_DIM=shape.key_dim,
             VALUE_DIM=shape.value_dim,
             CAPPED=how.softcap is not None,
-            DTYPE=_TYPES[shape.dtype],
-            PRECISION=_PRECISION,
+            DTYPE=TYPES[shape.dtype],
+            PRECISION=PRECISION,
             BLOCK_M=tile.block,
             BLOCK_N=cut.slots,
             BLOCK_K=cut.key_dim,
@@ -229,12 +229,14 @@ class GpuTick:
 
 @dataclass(frozen=True)
 class Cut:
-    """The sizes of what one program has in hand at a time, all powers of two.
+    """The sizes of what one program has in hand at a time, all but the stages powers of two.
 
     Attributes:
         slots: keys and values.
         key_dim, value_dim: dimensions, with some of nothing.
-        warps, stages: how triton is to build the program.
+        warps, stages: how triton is to build the program. With two stages it asks for a tile when
+            it is done with the last one, with three one is under way while another is multiplied.
+        bytes: of fast memory, at most.
     """
 
     slots: int
@@ -242,18 +244,30 @@ class Cut:
     value_dim: int
     warps: int
     stages: int
+    bytes: int
 
     @classmethod
     def of(cls, how: LayerAdapter, tile: Tile) -> Cut:
-        """Return what suits a layer."""
-        shape, tuned = how.shape, tile.tuning
+        """Return what suits a layer: the widest tile of which one can be under way, if any."""
+        shape, tuned, size = how.shape, tile.tuning, how.shape.dtype.itemsize
         key_dim, value_dim = (max(16, power_of_two(n)) for n in (shape.key_dim, shape.value_dim))
-        slot_bytes = (key_dim + value_dim) * shape.dtype.itemsize
-        fitting = max(1, tuned.tile_bytes // slot_bytes)
-        slots = max(16, min(tuned.grain, 1 << (fitting.bit_length() - 1)))
-        stages = tuned.stages if slots * slot_bytes <= tuned.tile_bytes else 1
-        wide = tile.block * max(key_dim, value_dim) * shape.dtype.itemsize >= 1 << 15
-        return cls(slots, key_dim, value_dim, tuned.warps or (8 if wide else 4), stages)
+        wide = tile.block * max(key_dim, value_dim) * size >= 1 << 15
+        warps = tuned.warps or (8 if wide else 4)
+        lasts = tuned.lasting and tile.block >= 64
+        parts = 2 if shape.dtype == torch.float32 else 1  # what PRECISION splits numbers into
+
+        def cut(slots: int, stages: int) -> Cut:
+            places = stages if lasts else max(1, stages - 1)
+            held = parts * tile.block * (key_dim + (0 if lasts else slots))  # queries, and weights
+            need = size * (held + places * slots * (key_dim + value_dim))
+            return cls(slots, key_dim, value_dim, warps, stages, need)
+
+        widths = [1 << n for n in range(max(16, tuned.grain).bit_length() - 1, 3, -1)]
+        under_way = range(tuned.stages, 2, -1)
+        cuts = [cut(slots, stages) for slots in widths for stages in under_way]
+        cuts += [cut(16, stages) for stages in (2, 1)]
+        fitting = (one for one in cuts if one.bytes <= tuned.fast_bytes * warps // 4)
+        return next(fitting, cuts[-1])
 
 
 def try_out(device: torch.device) -> None:

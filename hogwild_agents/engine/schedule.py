@@ -46,8 +46,11 @@ class Tuning:
         programs: how many run at once, over all heads.
         grain: tokens, a power of two; work is dealt out in multiples of it.
         rows: at most so many rows of queries, over the heads of a group, in one tile.
-        tile_bytes: of keys and values in fast memory at a time, at most.
-        stages: how many tiles are under way at once.
+        fast_bytes: of fast memory, at most, for a program of four warps; one of eight has twice.
+        stages: at most so many tiles of keys and values are asked for, under way or multiplied
+            at once.
+        lasting: whether tiles of 64 rows and more are multiplied where keys and values lie, as by
+            compute capability 9.0, which need a place for one tile more then.
         warps: of a program; None for what suits the tile.
     """
 
@@ -55,8 +58,9 @@ class Tuning:
     programs: int
     grain: int = 64
     rows: int = 128
-    tile_bytes: int = 32 << 10
-    stages: int = 2
+    fast_bytes: int = 48 << 10
+    stages: int = 4
+    lasting: bool = False
     warps: int | None = None
 
 
@@ -85,7 +89,8 @@ def _cpu_tuning(shape: LayerShape) -> Tuning | None:
 def _tuning(device: torch.device) -> Tuning | None:
     if find_spec("triton") is None or _interprets():
         return None
-    if torch.cuda.get_device_capability(device) < (8, 0):  # no products of bfloat16
+    capability = torch.cuda.get_device_capability(device)
+    if capability < (8, 0):  # no products of bfloat16
         return None
     try:
         from hogwild_agents.engine.gpu_tick import try_out  # imports triton
@@ -100,7 +105,24 @@ def _tuning(device: torch.device) -> Tuning | None:
             stacklevel=2,
         )
         return None
-    return Tuning(programs=2 * torch.cuda.get_device_properties(device).multi_processor_count)
+    found = torch.cuda.get_device_properties(device)
+    fast = found.shared_memory_per_multiprocessor
+    return tuning_for(found.multi_processor_count, fast, capability)
+
+
+def tuning_for(processors: int, fast_bytes: int, capability: tuple[int, int]) -> Tuning:
+    """Return how work is cut for a GPU.
+
+    Args:
+        processors: how many multiprocessors it has.
+        fast_bytes: of shared memory, of one of them.
+        capability: its compute capability.
+    """
+    return Tuning(
+        programs=_RESIDENT * processors,
+        fast_bytes=fast_bytes // _RESIDENT - _RESERVED,
+        lasting=capability >= (9, 0),
+    )
 
 
 def _interprets() -> bool:
@@ -108,6 +130,9 @@ def _interprets() -> bool:
     return os.environ.get("TRITON_INTERPRET", "").lower() in ("1", "true", "yes", "on", "y")
 
 
+_RESIDENT, _RESERVED = 2, 1 << 10
+"""So many programs of four warps a multiprocessor has registers for, and takes so many bytes of
+fast memory for each of them besides."""
 _ITEMS = 4
 """For so many items a token there is room where a tick is to be like others: few need more."""
 

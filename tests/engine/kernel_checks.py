@@ -23,7 +23,7 @@ from tests.engine.schedules import Tokens
 from tests.engine.twin import Entry, Twin, Write, oracle_of
 
 CPU = torch.device("cpu")
-SMALL = Tuning(programs=3, grain=4, rows=16, tile_bytes=4096)
+SMALL = Tuning(programs=3, grain=4, rows=16, fast_bytes=4096)
 EXAMPLES = settings(
     max_examples=30,
     deadline=None,
@@ -121,7 +121,7 @@ DRAWN_TUNINGS = st.builds(
     programs=st.integers(1, 5),
     grain=st.sampled_from([1, 4, 16]),
     rows=st.sampled_from([16, 32]),
-    tile_bytes=st.sampled_from([1024, 16384]),
+    fast_bytes=st.sampled_from([1024, 16384]),
 )
 
 

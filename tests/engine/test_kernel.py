@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
-from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -75,13 +76,39 @@ def test_interpreting_is_nothing_that_other_tests_see(interpreted: Interpreter) 
     assert kernel_checks.setting() == before
 
 
-def test_the_kernels_compile_for_gpus_that_are_not_here(tmp_path: Path) -> None:
-    """What an interpreter lets pass, such as types, a compiler does not."""
-    command = [sys.executable, "-m", "tests.engine.compiled", "80", "90"]
-    environment = {**os.environ, "TRITON_CACHE_DIR": str(tmp_path)}
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What became of the kernels for GPUs that are not here."""
+    command = [sys.executable, "-m", "tests.engine.compiled", "80", "86", "90"]
+    environment = {**os.environ, "TRITON_CACHE_DIR": str(tmp_path_factory.mktemp("triton"))}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    for line in done.stdout.splitlines():
-        if "hogwild_attend" in line:
-            assert "cp.async" in line  # keys are fetched ahead, 16 bytes at a time
-            assert "mma" in line  # and multiplied by tensor cores
+    return list(map(json.loads, done.stdout.splitlines()))
+
+
+def test_the_kernels_compile_for_gpus_that_are_not_here(built: list[dict[str, Any]]) -> None:
+    """What an interpreter lets pass, such as types, a compiler does not."""
+    kernels = [(one["kernel"], one["instructions"]) for one in built if "kernel" in one]
+    assert len(kernels) == 9
+    for name, instructions in kernels:
+        if name == "hogwild_attend":
+            assert "cp.async.cg" in instructions  # keys are fetched ahead, 16 bytes at a time
+            assert "mma" in instructions  # and multiplied by tensor cores
+
+
+def test_programs_take_no_more_fast_memory_than_there_is(built: list[dict[str, Any]]) -> None:
+    """Else it would not start, or be alone on its multiprocessor."""
+    cuts = [one for one in built if "cut" in one]
+    assert len(cuts) == 27
+    for one in cuts:
+        assert one["shared"] <= one["said"], one
+        assert one["said"] <= one["most"] or one["stages"] == 1, one
+        assert one["shared"] <= one["most"], one
+        assert one["said"] <= 1.5 * one["shared"], one
+
+
+def test_keys_and_values_come_while_others_are_multiplied(built: list[dict[str, Any]]) -> None:
+    ahead = [one for one in built if one.get("stages", 0) > 2]
+    assert len(ahead) > 20
+    for one in ahead:
+        assert one["under way"] == 2 * (one["stages"] - 2), one
