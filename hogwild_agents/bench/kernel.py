@@ -1,11 +1,11 @@
-"""``python -m hogwild_agents.bench.kernel``: check the kernel against torch, and time it.
+"""``python -m hogwild_agents.bench.kernel``: check the kernels against torch, and time them.
 
 Needs torch, transformers and triton. For every case it prints how far the results are from torch's
 in float32, the time of one layer, how fast keys and values were read, and the share of the copy
 bandwidth that this is. Where they are too far, the exit code is 1. On a GPU launches are recorded
 as a CUDA graph; then blocks grow, new tables are laid out, and what the same graph gives is checked
-too. At last an engine writes with and without replaying its forwards, and with compiled layers, and
-its logits are compared.
+too. Norms and gates are compared with torch's operators. At last an engine writes with and without
+replaying its forwards, and with compiled layers, and its logits are compared.
 On a CPU triton has to interpret (``TRITON_INTERPRET=1``), and times mean nothing.
 """
 
@@ -27,6 +27,7 @@ from hogwild_agents.bench.floors import measure_bandwidth
 from hogwild_agents.bench.machine import device_name, versions
 from hogwild_agents.bench.presets import PRESETS, random_model
 from hogwild_agents.bench.replays import measure_replays
+from hogwild_agents.bench.rows import measure_rows
 from hogwild_agents.bench.scene import Case, Scene
 from hogwild_agents.bench.settings import find_device
 from hogwild_agents.bench.timing import synchronize, timed
@@ -68,6 +69,7 @@ KINDS = {
     ),
 }
 """Shapes of layers, all in float32 here; the first three are timed in many sizes."""
+ROWS = "norms and gates"
 TIMED = tuple(KINDS)[:3]
 
 
@@ -262,8 +264,8 @@ def run(device: torch.device, *, tiny: bool, tuned: bool, only: str) -> int:
     """
     tuning = _tuning(device)
     chosen = [(name, case) for name, case in cases(tiny) if only in name]
-    if not chosen:
-        raise ConfigError(f"No case is called {only!r}: take a part of {', '.join(KINDS)}.")
+    if not chosen and only not in ROWS:
+        raise ConfigError(f"No case is called {only!r}: take a part of {', '.join(KINDS)}, {ROWS}.")
     bandwidth = measure_bandwidth(device).copy
     print(f"{device_name(device)}, copies {bandwidth / 1e9:.0f} GB/s, {versions()}")
     print(f"{tuning}\n")
@@ -282,9 +284,22 @@ def run(device: torch.device, *, tiny: bool, tuned: bool, only: str) -> int:
         case = replace(QWEN3_32B, dtype=torch.bfloat16, workers=workers, shared=shared, own=50)
         print(f"\nqwen3-32b, {workers} workers, {shared} shared tokens")
         print(f"fastest: {tune(case, tuning, device, partial(print, flush=True))}")
+    if only in ROWS:
+        right = _compare_rows(device, tiny=tiny) and right
     if device.type == "cuda" and not only:
         right = _compare_replays(device) and right
     return 0 if right else 1
+
+
+def _compare_rows(device: torch.device, *, tiny: bool) -> bool:
+    """Print how norms and gates compare with torch's; return if they are near."""
+    print("\nnorms and gates, and torch's operators")
+    right = True
+    for found in measure_rows(device, tiny=tiny):
+        right = right and found.right
+        times = "" if found.ms is None else f"{found.ms:.4f} ms instead of {found.plain_ms:.4f}"
+        print(f"{found.name:40} {times}" + ("" if found.right else "  TOO FAR"), flush=True)
+    return right
 
 
 def _compare_replays(device: torch.device) -> bool:
@@ -328,7 +343,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Do as the arguments say, and return the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m hogwild_agents.bench.kernel",
-        description="Check the kernel against torch over many shapes, and time it.",
+        description="Check the kernels against torch over many shapes, and time them.",
     )
     parser.add_argument("--device", default="auto")
     parser.add_argument("--tiny", action="store_true", help="few tokens, for a try on a CPU")

@@ -31,7 +31,7 @@ T = TypeVar("T")
 BY_CLOCK = "clocks around the calls"
 BY_CALL = "clocks around the calls of a recording"
 BY_KERNEL = "torch.profiler, by the names of the kernels"
-_ATTENTION = re.compile(r"attn|attention|attend|hogwild|flash|fmha", re.IGNORECASE)
+_ATTENTION = re.compile(r"attn|attention|hogwild_(store|attend|merge)|flash|fmha", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)

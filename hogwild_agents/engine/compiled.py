@@ -19,10 +19,11 @@ import torch
 from hogwild_agents.engine import threads
 
 KERNELS = (
-    "vectors.py", "cpu_amx.py", "cpu_amx_attention.py", "cpu_attention.py", "cpu_tiles.py",
-    "cpu_products.py", "cpu_norms.py", "cpu_gates.py", "cpu_elementwise.py", "cpu_jobs.py",
+    "forms.py", "vectors.py", "cpu_amx.py", "cpu_amx_attention.py", "cpu_attention.py",
+    "cpu_tiles.py", "cpu_products.py", "cpu_norms.py", "cpu_gates.py", "cpu_elementwise.py",
+    "cpu_jobs.py",
 )  # fmt: skip
-"""The modules that numba compiles."""
+"""The modules that numba compiles, and what they take numbers from."""
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 """Of states that they compute with."""

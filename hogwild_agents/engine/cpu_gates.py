@@ -11,6 +11,7 @@ from typing import Any
 from numba import njit
 from numba.types import float32
 
+from hogwild_agents.engine.forms import GELU
 from hogwild_agents.engine.vectors import (
     WIDTH,
     exp,
@@ -26,8 +27,6 @@ from hogwild_agents.engine.vectors import (
     take,
 )
 
-SILU, GELU = 0, 1
-"""The form of a gate: x / (1 + exp(-x)), or the same of GELU's approximation by tanh."""
 CHUNK = 2048
 """A thread takes at most so many numbers of a row at a time."""
 

@@ -12,6 +12,7 @@ from typing import Any
 from numba import njit
 from numba.types import float32, float64
 
+from hogwild_agents.engine.forms import PLUS_ONE, ROUNDED, WHOLE
 from hogwild_agents.engine.vectors import (
     WIDTH,
     fma,
@@ -25,11 +26,6 @@ from hogwild_agents.engine.vectors import (
     take,
     total,
 )
-
-BARE, ROUNDED, WHOLE, PLUS_ONE = 0, 1, 2, 3
-"""What a normed number is multiplied by: nothing; its weight, once it was rounded to the type of
-the states (Llama); its weight, and rounded then (OLMo 2); the weight and 1, and rounded then
-(Gemma)."""
 
 
 @njit(nogil=True, error_model="numpy")

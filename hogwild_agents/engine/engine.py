@@ -71,8 +71,8 @@ class Engine:
         max_context: longest view in tokens; by default what the model was made for. Beyond that
             a warning is given once. A model with two longrope tables is run with its long one if
             this is more than the short one is for.
-        kernels: compute attention, and on the CPU norms, gates, linear layers and experts, by the
-            engine's own compiled kernels; by default where they help and work, see
+        kernels: compute attention, norms and gates, and on the CPU linear layers and experts, by
+            the engine's own compiled kernels; by default where they help and work, see
             :attr:`kernels`. False leaves everything to torch; True also multiplies by them where
             the processor has products of 16-bit matrices itself (x86 with tiles of float16, ARM
             with bfloat16), and float32 weights on other processors than x86.
@@ -231,9 +231,9 @@ class Engine:
     def kernels(self) -> tuple[str, ...]:
         """What the engine's own kernels compute, some or none of these.
 
-        ``"attention"``, and on the CPU ``"products"`` (linear layers), ``"experts"`` (of mixtures),
-        ``"norms"`` (RMS norms) and ``"gates"`` (of gated MLPs). A layer that they do not take is
-        torch's all the same.
+        ``"attention"``, ``"norms"`` (RMS norms), ``"gates"`` (of gated MLPs), and on the CPU
+        ``"products"`` (linear layers) and ``"experts"`` (of mixtures). A layer that they do not
+        take is torch's all the same.
         """
         attention = [shape for shape in self._adapter.shapes if self._tuning(shape)]
         replaced = {name: found.count for name, found in self._loan.replaced.items()}

@@ -1,4 +1,4 @@
-"""Gates: gated MLPs on the CPU whose gates the engine's own compiled function computes.
+"""Gates: gated MLPs whose gates the engine's own kernels compute, on the CPU or on a GPU.
 
 Nearly all models have ``down(activation(gate(x)) * up(x))``, where torch runs two operators between
 the products, and takes its time for the activation of 16-bit numbers. Which modules are such is not
@@ -20,6 +20,8 @@ from torch.nn.modules import module as torch_modules
 
 from hogwild_agents.engine import compiled, threads
 from hogwild_agents.engine.agreement import agree
+from hogwild_agents.engine.forms import GELU, SILU
+from hogwild_agents.engine.kernels import Kernels, kernels_for
 from hogwild_agents.engine.replaced import Replaced
 
 _APART = ("gate_proj", "up_proj", "down_proj")
@@ -37,31 +39,38 @@ def _gelu(states: Tensor) -> Tensor:
 
 
 def find_gates(model: nn.Module) -> dict[nn.Module, Callable[..., Tensor]]:
-    """Return what computes for the gated MLPs of a model that lie on the CPU, by MLP.
+    """Return what computes for the gated MLPs of a model that lie where kernels run, by MLP.
 
     It is to be called while their products are the model's own.
     """
     found: dict[nn.Module, Callable[..., Tensor]] = {}
-    if compiled.works():
-        for module in model.modules():
-            names = _names(module)
-            gate = _gate_of(module, names) if names else None
-            if gate is not None:
-                found[module] = gate
+    for module in model.modules():
+        names = _names(module)
+        gate = _gate_of(module, names) if names else None
+        if gate is not None:
+            found[module] = gate
     return found
 
 
 def _names(module: nn.Module) -> tuple[str, ...]:
     """Return what the products of a module are called that may be a gated MLP; none of another."""
-    from hogwild_agents.engine.vectors import WIDTH  # imports numba
-
     parts = vars(module)["_modules"]
-    if _has_own_tensors(module):
+    if _has_own_tensors(module) or "forward" in vars(module):  # somebody's hook
         return ()
     for names in (_APART, _TOGETHER):
-        if "forward" not in vars(module) and all(_is_linear(parts.get(name)) for name in names):
-            return () if parts[names[-1]].in_features % WIDTH else names
+        kernels = {_kernels_for(parts.get(name)) for name in names}
+        if len(kernels) == 1 and (kind := kernels.pop()) is not None:
+            return names if _is_row(parts[names[-1]].in_features, kind) else ()
     return ()
+
+
+def _is_row(count: int, kernels: Kernels) -> bool:
+    """Whether the gates of so many numbers can be computed."""
+    if kernels == "gpu":
+        return True
+    from hogwild_agents.engine.vectors import WIDTH  # imports numba
+
+    return not count % WIDTH
 
 
 def _has_own_tensors(module: nn.Module) -> bool:
@@ -69,21 +78,17 @@ def _has_own_tensors(module: nn.Module) -> bool:
     return bool(state["_parameters"] or state["_buffers"])
 
 
-def _is_linear(layer: Any) -> bool:
-    return (
-        isinstance(layer, nn.Linear)
-        and "forward" not in vars(layer)  # somebody's hook
-        and layer.weight.is_cpu
-        and layer.weight.dtype in compiled.DTYPES
-    )
+def _kernels_for(layer: Any) -> Kernels | None:
+    """Return whose kernels run where a product's weights lie, if it is one."""
+    if not isinstance(layer, nn.Linear) or "forward" in vars(layer):  # somebody's hook
+        return None
+    return kernels_for(layer.weight.data)
 
 
 def _gate_of(module: nn.Module, names: tuple[str, ...]) -> _Gate | None:
     """Return what computes as a module does, if anything is found."""
-    from hogwild_agents.engine import cpu_gates
-
     dtypes = {torch.float32, vars(module)["_modules"][names[0]].weight.dtype}
-    for form, activation in ((cpu_gates.SILU, functional.silu), (cpu_gates.GELU, _gelu)):
+    for form, activation in ((SILU, functional.silu), (GELU, _gelu)):
         gate = _Gate(module, names, form, activation)
         if all(_agrees(module, gate, names, *tried) for tried in product(dtypes, _SIZES)):
             return gate
@@ -97,8 +102,9 @@ def _agrees(
     *into, out = map(vars(module)["_modules"].__getitem__, names)
     random, kind = torch.Generator("cpu").manual_seed(0), torch.float32
     draw = partial(torch.randn, generator=random, dtype=kind, device="cpu")
-    states, width = draw((1, 3, 8)).to(dtype), (1, 3, out.in_features)
-    given = [(size * draw(width)).to(dtype) for _ in range(2)]
+    here = partial(torch.Tensor.to, device=out.weight.device, dtype=dtype)
+    states, width = here(draw((1, 3, 8))), (1, 3, out.in_features)
+    given = [here(size * draw(width)) for _ in range(2)]
     answers = given if len(into) == len(given) else [torch.cat(given, -1)]
 
     def answering(answer: Tensor) -> Callable[[Tensor], Tensor]:
@@ -130,15 +136,13 @@ class _Gate:
         form: int,
         activation: Callable[[Tensor], Tensor],
     ) -> None:
-        from hogwild_agents.engine.vectors import WIDTH
-
         self._parts = vars(module)["_modules"]  # which others may be put into, meanwhile
         self._others = {name: part for name, part in self._parts.items() if name not in names}
         self._around = [one for part in self._others.values() if part for one in part.modules()]
         self._said = {name: one for name, one in vars(module).items() if name[0] != "_"}
         *self._into, self._out = names
         self._module, self._plain = module, type(module).forward
-        self._form, self._activation, self._width = form, activation, WIDTH
+        self._form, self._activation = form, activation
 
     def __call__(self, *args: Any, **options: Any) -> Tensor:
         """Compute what the module does with states [..., count]."""
@@ -164,15 +168,34 @@ class _Gate:
 
     def _through(self, gates: Tensor, ups: Tensor) -> Tensor:
         """Return what the gates let through, [..., width]."""
-        width, dtype = gates.shape[-1], gates.dtype
-        alike = ups.dtype == dtype and ups.shape == gates.shape
-        if not (alike and compiled.takes(gates) and compiled.takes(ups)) or width % self._width:
+        kernels = _kernels_of(gates, ups)
+        if kernels is None:
             return self._activation(gates) * ups
         result = gates.new_empty(gates.shape)
-        gates, ups = _rows(gates), _rows(ups)
-        job = (gates, ups, result, len(gates), width, gates.stride(0), ups.stride(0), self._form)
-        threads.run(compiled.gates(dtype).address, 0, job, alone=gates.numel() <= _FEW)
+        rows = _rows(gates), _rows(ups), _rows(result)
+        if kernels == "gpu":
+            from hogwild_agents.engine import gpu_rows
+
+            gpu_rows.gate(*rows, self._form)
+        else:
+            _run(*rows, self._form)
         return result
+
+
+def _kernels_of(gates: Tensor, ups: Tensor) -> Kernels | None:
+    """Return whose kernels compute what gates let through; None if that is torch's."""
+    kernels = kernels_for(gates)
+    if kernels is None or kernels_for(ups) != kernels or gates.device != ups.device:
+        return None
+    alike = ups.dtype == gates.dtype and ups.shape == gates.shape and gates.numel() > 0
+    return kernels if alike and _is_row(gates.shape[-1], kernels) else None
+
+
+def _run(gates: Tensor, ups: Tensor, results: Tensor, form: int) -> None:
+    """Compute what gates let through on the CPU, [rows, width] each."""
+    job = (gates, ups, results, *gates.shape, gates.stride(0), ups.stride(0), form)
+    alone = gates.numel() <= _FEW
+    threads.run(compiled.gates(gates.dtype).address, 0, job, alone=alone)
 
 
 def _is_hooked(module: nn.Module) -> bool:

@@ -270,31 +270,6 @@ class Cut:
         return next(fitting, cuts[-1])
 
 
-def try_out(device: torch.device) -> None:
-    """Build and run one kernel on a device; raises whatever goes wrong."""
-    numbers = torch.zeros(16, device=device)
-    table = torch.tensor([0, 1], device=device)
-    result = torch.ones(1, 1, 16, device=device)
-    with torch.cuda.device_of(numbers):  # type: ignore[no-untyped-call]
-        gpu_attention.hogwild_merge[1, 1](
-            numbers,
-            numbers,
-            table,
-            table,
-            numbers,
-            result,
-            1,
-            GROUP=1,
-            VALUE_DIM=16,
-            SINKS=False,
-            BLOCK_S=16,
-            BLOCK_V=16,
-            enable_fp_fusion=True,
-        )
-    if result.any():  # the mean of one result of zeros
-        raise RuntimeError("a first kernel gave a wrong result")
-
-
 def _dense(states: Tensor) -> Tensor:
     """Return states whose dimensions lie side by side."""
     return states if states.stride(-1) == 1 else states.contiguous()

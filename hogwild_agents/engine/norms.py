@@ -1,4 +1,4 @@
-"""Norms: RMS norms on the CPU that compute by the engine's own compiled one.
+"""Norms: RMS norms that compute by the engine's own kernels, on the CPU or on a GPU.
 
 For one of them torch runs up to eight operators over few numbers, each of which costs more than
 what it computes. Which form of the norm a model has is not read from its code: it is tried out
@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from hogwild_agents.engine import compiled, threads
 from hogwild_agents.engine.agreement import agree
+from hogwild_agents.engine.forms import BARE, PLUS_ONE, ROUNDED, WHOLE
+from hogwild_agents.engine.kernels import Kernels, kernels_for, kernels_on
 
 _FEW = 1 << 15
 """So many numbers are normed by one thread: to wake others would take longer."""
@@ -24,13 +26,13 @@ _SHARE = 1 << 12
 
 
 def find_norms(model: nn.Module) -> dict[nn.Module, Callable[..., Tensor]]:
-    """Return what computes for the norms of a model that lie on the CPU, by norm."""
+    """Return what computes for the norms of a model that lie where kernels run, by norm."""
+    home = next((one.device for one in model.parameters()), torch.device("cpu"))
     found: dict[nn.Module, Callable[..., Tensor]] = {}
-    if compiled.works():
-        for module in model.modules():
-            norm = _norm_of(module) if _may_be(module) else None
-            if norm is not None:
-                found[module] = norm
+    for module in model.modules():
+        norm = _norm_of(module, home) if _may_be(module) else None
+        if norm is not None:
+            found[module] = norm
     return found
 
 
@@ -54,30 +56,34 @@ def _epsilon_name(module: nn.Module) -> str:
 
 
 def _is_plain(weight: Tensor) -> bool:
+    kernels = kernels_for(weight.data) if weight.dim() == 1 and weight.is_contiguous() else None
+    return kernels is not None and _is_row(len(weight), kernels)
+
+
+def _is_row(count: int, kernels: Kernels) -> bool:
+    """Whether so many numbers can be normed."""
+    if kernels == "gpu":
+        from hogwild_agents.engine.gpu_rows import MOST  # imports triton
+
+        return count <= MOST
     from hogwild_agents.engine.vectors import WIDTH  # imports numba
 
-    return (
-        type(weight.data) is Tensor
-        and weight.is_cpu
-        and weight.is_contiguous()
-        and weight.dim() == 1
-        and weight.dtype in compiled.DTYPES
-        and not len(weight) % WIDTH
-    )
+    return not count % WIDTH
 
 
-def _norm_of(module: nn.Module) -> _Norm | None:
+def _norm_of(module: nn.Module, home: torch.device) -> _Norm | None:
     """Return what computes as a module does, if anything is found."""
-    from hogwild_agents.engine import cpu_norms
-
     weight: Tensor | None = vars(module)["_parameters"].get("weight")
-    bare = (cpu_norms.BARE,)
-    forms = bare if weight is None else (cpu_norms.ROUNDED, cpu_norms.WHOLE, cpu_norms.PLUS_ONE)
-    norms = [_Norm(module, form) for form in forms]
-    return next((norm for norm in norms if _agrees(module, norm)), None)
+    device = home if weight is None else weight.device
+    kernels = kernels_on(device)
+    if kernels is None:
+        return None
+    forms = (BARE,) if weight is None else (ROUNDED, WHOLE, PLUS_ONE)
+    norms = [_Norm(module, form, kernels) for form in forms]
+    return next((norm for norm in norms if _agrees(module, norm, device)), None)
 
 
-def _agrees(module: nn.Module, norm: _Norm) -> bool:
+def _agrees(module: nn.Module, norm: _Norm, device: torch.device) -> bool:
     """Whether a norm gives what a module does, for large states and for some like the epsilon.
 
     It is asked for with another weight: by one of ones alone some forms could not be told apart.
@@ -89,10 +95,10 @@ def _agrees(module: nn.Module, norm: _Norm) -> bool:
     sizes = torch.tensor([1.0, 30.0, epsilon**0.5], dtype=kind, device="cpu")[:, None, None]
     count = 256 if weight is None else len(weight)
     draw = partial(torch.randn, generator=random, dtype=kind, device="cpu")
-    states = draw(3, 5, count) * sizes
+    states = (draw(3, 5, count) * sizes).to(device)
     if weight is None:
         return all(agree(module, norm, states.to(dtype)) for dtype in compiled.DTYPES)
-    other = draw(count).to(weight.dtype)
+    other = draw(count).to(device, weight.dtype)
     try:
         own["weight"] = nn.Parameter(other, requires_grad=False)
         return agree(module, norm, states.to(weight.dtype))
@@ -103,12 +109,9 @@ def _agrees(module: nn.Module, norm: _Norm) -> bool:
 class _Norm:
     """What norms for a module, by its own weight."""
 
-    def __init__(self, module: nn.Module, form: int) -> None:
-        from hogwild_agents.engine import cpu_norms, vectors
-
-        self._module, self._form, self._bare = module, form, form == cpu_norms.BARE
-        self._plain, self._width = type(module).forward, vectors.WIDTH
-        self._name = _epsilon_name(module)
+    def __init__(self, module: nn.Module, form: int, kernels: Kernels) -> None:
+        self._module, self._form, self._kernels = module, form, kernels
+        self._plain, self._name = type(module).forward, _epsilon_name(module)
         self._number = vars(module)[self._name]
         self._epsilon = torch.tensor([self._number], dtype=torch.float64, device="cpu")
 
@@ -120,27 +123,44 @@ class _Norm:
         states: Tensor = args[0].contiguous()
         result = torch.empty_like(args[0])  # its dimensions in the same order, as torch has it
         normed = result if result.is_contiguous() else torch.empty_like(states)
-        count = states.shape[-1]
-        job = (
-            states,
-            0 if self._bare else vars(self._module)["_parameters"]["weight"],
-            normed,
-            self._epsilon,
-            states.numel() // count,
-            count,
-            self._form,
-            max(1, _SHARE // count),
-        )
-        function = compiled.norms(states.dtype).address
-        threads.run(function, 0, job, alone=states.numel() <= _FEW)
+        bare = self._form == BARE
+        weight = None if bare else vars(self._module)["_parameters"]["weight"]
+        if self._kernels == "gpu":
+            from hogwild_agents.engine import gpu_rows
+
+            gpu_rows.norm(states, weight, normed, self._number, self._form)
+        else:
+            _run(states, weight, normed, self._epsilon, self._form)
         return result if normed is result else result.copy_(normed)
 
     def _takes(self, states: Tensor) -> bool:
         """Whether states can be normed, and the module is what it was."""
-        if not compiled.takes(states) or vars(self._module).get(self._name) != self._number:
+        if vars(self._module).get(self._name) != self._number:
+            return False
+        if kernels_for(states) != self._kernels or not states.numel():
             return False
         weight: Tensor | None = vars(self._module)["_parameters"].get("weight")
-        if weight is None or self._bare:
-            return weight is None and self._bare and not states.shape[-1] % self._width
+        if weight is None or self._form == BARE:
+            both = weight is None and self._form == BARE
+            return both and _is_row(states.shape[-1], self._kernels)
         alike = states.dtype == weight.dtype and states.shape[-1:] == weight.shape
-        return alike and weight.is_cpu and weight.is_contiguous()
+        return alike and states.device == weight.device and weight.is_contiguous()
+
+
+def _run(
+    states: Tensor, weight: Tensor | None, results: Tensor, epsilon: Tensor, form: int
+) -> None:
+    """Norm states in one piece on the CPU, given the epsilon as [1] float64."""
+    count = states.shape[-1]
+    job = (
+        states,
+        0 if weight is None else weight,
+        results,
+        epsilon,
+        states.numel() // count,
+        count,
+        form,
+        max(1, _SHARE // count),
+    )
+    function = compiled.norms(states.dtype).address
+    threads.run(function, 0, job, alone=states.numel() <= _FEW)

@@ -12,12 +12,9 @@ that its place stays the same for many ticks.
 
 from __future__ import annotations
 
-import os
-import warnings
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
-from importlib.util import find_spec
 from itertools import chain
 from typing import Literal
 
@@ -25,10 +22,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hogwild_agents.engine import compiled
 from hogwild_agents.engine.adapter import Adapter, LayerAdapter
 from hogwild_agents.engine.columns import Ints, ends, ints, ranges
-from hogwild_agents.engine.compiled import KernelWarning
+from hogwild_agents.engine.kernels import kernels_on
 from hogwild_agents.engine.pool import LayerShape, Slab, pieces
 from hogwild_agents.engine.reach import Reach
 from hogwild_agents.engine.readers import Readers
@@ -69,16 +65,13 @@ def tuning_of(shape: LayerShape) -> Tuning | None:
 
     The kernels are for GPUs on which triton is installed, and for CPUs where numba is.
     """
-    if shape.dtype not in DTYPES:
-        return None
-    if shape.device.type == "cpu":
+    kernels = kernels_on(shape.device) if shape.dtype in DTYPES else None
+    if kernels == "cpu":
         return _cpu_tuning(shape)
-    return _tuning(shape.device) if shape.device.type == "cuda" else None
+    return _gpu_tuning(shape.device) if kernels == "gpu" else None
 
 
-def _cpu_tuning(shape: LayerShape) -> Tuning | None:
-    if shape.device.index or not compiled.works():  # there is but one CPU; others are make-believe
-        return None
+def _cpu_tuning(shape: LayerShape) -> Tuning:
     threads = torch.get_num_threads()
     # A head is one thread's where that divides them evenly: then no thread waits for another.
     programs = threads if shape.kv_heads % threads == 0 else 4 * threads
@@ -86,28 +79,10 @@ def _cpu_tuning(shape: LayerShape) -> Tuning | None:
 
 
 @cache
-def _tuning(device: torch.device) -> Tuning | None:
-    if find_spec("triton") is None or _interprets():
-        return None
-    capability = torch.cuda.get_device_capability(device)
-    if capability < (8, 0):  # no products of bfloat16
-        return None
-    try:
-        from hogwild_agents.engine.gpu_tick import try_out  # imports triton
-
-        try_out(device)
-    except Exception as error:
-        lines = str(error).strip().splitlines() or [repr(error)]
-        warnings.warn(
-            f"Triton's kernels do not run on {device} ({lines[0]}), so attention is left to torch, "
-            "which is slower: see whether triton fits torch, and whether there is a C compiler.",
-            KernelWarning,
-            stacklevel=2,
-        )
-        return None
+def _gpu_tuning(device: torch.device) -> Tuning:
     found = torch.cuda.get_device_properties(device)
     fast = found.shared_memory_per_multiprocessor
-    return tuning_for(found.multi_processor_count, fast, capability)
+    return tuning_for(found.multi_processor_count, fast, (found.major, found.minor))
 
 
 def tuning_for(processors: int, fast_bytes: int, capability: tuple[int, int]) -> Tuning:
@@ -123,11 +98,6 @@ def tuning_for(processors: int, fast_bytes: int, capability: tuple[int, int]) ->
         fast_bytes=fast_bytes // _RESIDENT - _RESERVED,
         lasting=capability >= (9, 0),
     )
-
-
-def _interprets() -> bool:
-    """Whether Triton was told to interpret on the CPU, where no address of a GPU leads anywhere."""
-    return os.environ.get("TRITON_INTERPRET", "").lower() in ("1", "true", "yes", "on", "y")
 
 
 _RESIDENT, _RESERVED = 2, 1 << 10

@@ -22,14 +22,14 @@ from triton.compiler import ASTSource
 
 from hogwild_agents.bench.kernel import KINDS
 from hogwild_agents.bench.scene import Scene
-from hogwild_agents.engine import gpu_attention
+from hogwild_agents.engine import gpu_attention, gpu_rows
 from hogwild_agents.engine.gpu_tick import PRECISION, TYPES, Cut
 from hogwild_agents.engine.schedule import Tile, tuning_for
 
 TABLES = dict.fromkeys(("items", "ends", "rows", "addresses", "slots", "partials"), "*i64")
 NUMBERS = dict.fromkeys(("cosines", "sines", "outs", "lses"), "*fp32")
-STATES = ("queries", "keys", "values", "sinks", "result")
-SCALARS = {"scale": "fp32", "softcap": "fp32"}
+STATES = ("queries", "keys", "values", "sinks", "result", "states", "weights", "results", "gates")
+SCALARS = {"scale": "fp32", "softcap": "fp32", "epsilon": "fp32"}
 HEAD = {"KEY_DIM": 96, "VALUE_DIM": 128, "BLOCK_K": 128, "BLOCK_V": 128}
 CASES: tuple[tuple[Any, dict[str, Any]], ...] = (
     (
@@ -44,6 +44,14 @@ CASES: tuple[tuple[Any, dict[str, Any]], ...] = (
         gpu_attention.hogwild_merge,
         {"GROUP": 7, "VALUE_DIM": 128, "SINKS": True, "BLOCK_S": 32, "BLOCK_V": 128},
     ),
+    (
+        gpu_rows.hogwild_norm,
+        {
+            "COUNT": 5120, "WEIGHTED": True, "ROUNDED": True, "PLUS_ONE": True, "BLOCK_R": 1,
+            "BLOCK": 8192,
+        },
+    ),
+    (gpu_rows.hogwild_gate, {"SMOOTH": True, "BLOCK": 1024}),
 )  # fmt: skip
 FAST = {80: 164 << 10, 86: 100 << 10, 90: 228 << 10}
 """Bytes of fast memory of a multiprocessor, by compute capability."""
@@ -77,7 +85,7 @@ def compiled(
     aligned = {
         (place,): [["tt.divisibility", 16]]
         for place, name in enumerate(signature)
-        if signature[name].startswith("*") or name in ("room", "token_stride", "head_stride")
+        if signature[name].startswith("*") or name == "room" or name.endswith("_stride")
     }
     source = ASTSource(fn=function, signature=signature, constexprs=constants, attrs=aligned)
     target = GPUTarget("cuda", capability, 32)

@@ -45,6 +45,7 @@ def _begin() -> None:
     from triton.runtime import interpreter
 
     _multiply_bfloat16(interpreter)
+    _round_to_bfloat16(interpreter)
     if int(version("triton").split(".")[1]) < 9:
         _count_by_tensors(interpreter)
 
@@ -64,6 +65,19 @@ def _multiply_bfloat16(interpreter: Any) -> None:
         return multiply(self, widened(a), widened(b), *rest)
 
     builder.create_dot = create_dot
+
+
+def _round_to_bfloat16(interpreter: Any) -> None:
+    """Let the interpreter round to bfloat16 as GPUs do; it cuts bits off."""
+    convert = interpreter._convert_float
+
+    def rounded(states: Any, source: Any, target: Any, mode: Any) -> Any:
+        if (str(source), str(target)) != ("fp32", "bf16"):
+            return convert(states, source, target, mode)
+        bits = torch.from_numpy(np.ascontiguousarray(states)).bfloat16().view(torch.int16)
+        return bits.numpy().view(np.uint16)
+
+    interpreter._convert_float = rounded
 
 
 def _count_by_tensors(interpreter: Any) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -14,12 +15,15 @@ from torch.utils._python_dispatch import _disable_current_modes, _get_current_di
 
 from hogwild_agents.bench.kernel import BOUNDS, Launches, main
 from hogwild_agents.bench.scene import Case, Scene
-from hogwild_agents.engine import Engine, engine as engine_module, graphs, pool
+from hogwild_agents.engine import Engine, engine as engine_module, gates, graphs, norms, pool
+from hogwild_agents.engine.agreement import same
 from hogwild_agents.engine.schedule import Tuning
 from hogwild_agents.engine.tape import Recorder
 from tests.engine.cases import drawn_cases
 from tests.engine.families import EVERY
 from tests.engine.schedules import Tokens
+from tests.engine.test_gates import KINDS, mlp
+from tests.engine.test_norms import FORMS, norm_of
 from tests.engine.twin import Entry, Twin, Write, oracle_of
 
 CPU = torch.device("cpu")
@@ -33,15 +37,25 @@ EXAMPLES = settings(
 )
 
 
-def follow_the_oracle(family: str) -> float:
-    """Run some ticks of a family by the kernel, and compare; return the largest difference.
+@contextmanager
+def by_triton() -> Iterator[pytest.MonkeyPatch]:
+    """Let everything on the CPU be computed as on a GPU, where there are kernels for that."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine_module, "tuning_of", lambda shape: SMALL)
+        for module in (norms, gates):
+            patch.setattr(module, "kernels_for", lambda states: "gpu")
+        patch.setattr(norms, "kernels_on", lambda device: "gpu")
+        yield patch
+
+
+def follow_the_oracle(family: str) -> tuple[float, tuple[str, ...]]:
+    """Run some ticks of a family by the kernels; return the largest difference, and which they are.
 
     Feeds of one and of several tokens, slices, steps that end, and a cache of many small slabs.
     """
     tokens = Tokens(5)
-    with pytest.MonkeyPatch.context() as patch:
+    with by_triton() as patch:
         patch.setattr(pool, "first_slab", lambda shapes: 6)
-        patch.setattr(engine_module, "tuning_of", lambda shape: SMALL)
         engine = Engine(EVERY[family].build(), verify=False, **EVERY[family].engine)
         with engine, Twin(engine, oracle_of(family)) as twin:
             prompt, one, two = (twin.block() for _ in range(3))
@@ -55,7 +69,7 @@ def follow_the_oracle(family: str) -> float:
                 Write(one, [Entry(prompt, 2), Entry(two), Entry(one)], tokens(1)),
                 Write(two, [Entry(prompt), Entry(one), Entry(two)], tokens(1)),
             )
-            return twin.worst
+            return twin.worst, engine.kernels
 
 
 class Noted:
@@ -89,13 +103,14 @@ def replay_growing_contexts(family: str, step: int = 1) -> int:
         family: of the model.
         step: ticks are filled up to a multiple of it.
     """
-    from hogwild_agents.engine import gpu_attention  # imports triton
+    from hogwild_agents.engine import gpu_attention, gpu_rows  # imports triton
 
     tokens, replayed = Tokens(5), 0
-    with pytest.MonkeyPatch.context() as patch:
+    with by_triton() as patch:
         for name in ("hogwild_store", "hogwild_attend", "hogwild_merge"):
             patch.setattr(gpu_attention, name, Noted(getattr(gpu_attention, name)))
-        patch.setattr(engine_module, "tuning_of", lambda shape: SMALL)
+        for name in ("hogwild_norm", "hogwild_gate"):
+            patch.setattr(gpu_rows, name, Noted(getattr(gpu_rows, name)))
         patch.setattr(engine_module, "obstacle", lambda *args: None)
         patch.setattr(graphs, "AFTER", 1)
         patch.setattr(graphs, "_EXACT", 0)
@@ -147,6 +162,62 @@ def _equals_torch(case: Case, tuning: Tuning, slab: int) -> None:
     assert (found.float() - expected).abs().max() <= BOUNDS[case.dtype] * expected.abs().max()
 
 
+def norm_as_models_do() -> None:
+    """The norms are those of the models, in all forms and dtypes, to the last rounding."""
+    _norms_as_models_do()
+
+
+@EXAMPLES
+@given(
+    form=st.sampled_from(sorted(FORMS)),
+    dtype=st.sampled_from(sorted(BOUNDS, key=str)),
+    shape=st.sampled_from([(1, 1), (2, 3), (3, 40)]),
+    count=st.sampled_from([16, 36, 128, 896, 3000]),
+    size=st.sampled_from([1e-3, 1.0, 30.0]),
+)
+def _norms_as_models_do(
+    form: str, dtype: torch.dtype, shape: tuple[int, ...], count: int, size: float
+) -> None:
+    torch.manual_seed(count)
+    module = norm_of(form, count, dtype)
+    states = (size * torch.randn(*shape, count)).to(dtype)
+    apart = torch.randn(*shape, count + 1).to(dtype)[..., 1:]
+    with by_triton(), torch.no_grad():
+        plain = [module(given) for given in (states, apart)]
+        found = norms.find_norms(module)
+        assert set(found) == {module}
+        own = [found[module](given) for given in (states, apart)]
+        alone = found[module](states[:1, :1])
+    assert torch.equal(alone, own[0][:1, :1])
+    for one, other in zip(own, plain, strict=True):
+        assert (one.dtype, one.shape) == (dtype, other.shape)
+        assert same(one, other, most=0.01 + 2 / other.numel())
+
+
+def gate_as_models_do() -> None:
+    """What gates let through is what the models' do, however the products lie."""
+    _gates_as_models_do()
+
+
+@EXAMPLES
+@given(
+    kind=st.sampled_from(sorted(KINDS)),
+    dtype=st.sampled_from(sorted(BOUNDS, key=str)),
+    rows=st.sampled_from([1, 5, 40]),
+    width=st.sampled_from([16, 36, 1024, 1500]),
+)
+def _gates_as_models_do(kind: str, dtype: torch.dtype, rows: int, width: int) -> None:
+    torch.manual_seed(width)
+    module, states = mlp(kind, width).to(dtype), (3 * torch.randn(2, rows, 32)).to(dtype)
+    with by_triton(), torch.no_grad():
+        plain = module(states)
+        found = gates.find_gates(module)
+        assert set(found) == {module}
+        own = found[module](states)
+    assert (own.dtype, own.shape) == (dtype, plain.shape)
+    assert (own - plain).norm() <= 3 * torch.finfo(dtype).eps * plain.norm()
+
+
 def serve_growing_contexts() -> int:
     """Launch one tick's work again and again while blocks grow; return how far they grew."""
     scene = Scene(Case(workers=2, shared=30, own=5), CPU)
@@ -179,7 +250,7 @@ def spoil(case: Case) -> list[float]:
 
 def try_the_device() -> None:
     """Run the first kernel that runs on a GPU, before its triton is relied on."""
-    from hogwild_agents.engine.gpu_tick import try_out
+    from hogwild_agents.engine.gpu_rows import try_out
 
     try_out(CPU)
 

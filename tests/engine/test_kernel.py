@@ -33,8 +33,19 @@ def interpreted() -> Iterator[Interpreter]:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_kernel_gives_the_oracles_logits(interpreted: Interpreter, family: str) -> None:
-    worst = interpreted(kernel_checks.follow_the_oracle, family)
+    worst, kernels = interpreted(kernel_checks.follow_the_oracle, family)
     assert 0 < worst <= TOLERANCE
+    assert "attention" in kernels
+    assert ("norms" in kernels) == (family != "phi")
+    assert ("gates" in kernels) == (family not in ("phi", "gpt-oss"))
+
+
+def test_the_norms_are_those_of_models(interpreted: Interpreter) -> None:
+    interpreted(kernel_checks.norm_as_models_do)
+
+
+def test_the_gates_are_those_of_models(interpreted: Interpreter) -> None:
+    interpreted(kernel_checks.gate_as_models_do)
 
 
 def test_the_kernel_equals_torch_in_any_case(interpreted: Interpreter) -> None:
@@ -60,7 +71,7 @@ def test_a_wrong_table_would_be_seen(interpreted: Interpreter) -> None:
     assert min(errors) > 1e-2
 
 
-@pytest.mark.parametrize("name", ["sinks", "mla"])
+@pytest.mark.parametrize("name", ["sinks", "mla", "norms and gates"])
 def test_the_command_runs_where_triton_interprets(interpreted: Interpreter, name: str) -> None:
     arguments = "--device", "cpu", "--tiny", "--only", name
     assert interpreted(kernel_checks.run_the_command, *arguments) == 0
@@ -89,7 +100,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 def test_the_kernels_compile_for_gpus_that_are_not_here(built: list[dict[str, Any]]) -> None:
     """What an interpreter lets pass, such as types, a compiler does not."""
     kernels = [(one["kernel"], one["instructions"]) for one in built if "kernel" in one]
-    assert len(kernels) == 9
+    assert len(kernels) == 15
     for name, instructions in kernels:
         if name == "hogwild_attend":
             assert "cp.async.cg" in instructions  # keys are fetched ahead, 16 bytes at a time

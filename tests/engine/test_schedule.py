@@ -17,8 +17,8 @@ from hogwild_agents.engine import (
     Feed,
     compiled,
     engine as engine_module,
+    kernels,
     pool,
-    schedule as schedule_module,
 )
 from hogwild_agents.engine.compiled import KernelWarning
 from hogwild_agents.engine.plan import Plan, build_plan
@@ -191,11 +191,11 @@ def test_a_gpu_on_which_triton_does_not_work_is_left_to_torch() -> None:
     gpu = torch.device("cuda", 99)  # which is not here
     with (
         patch.object(torch.cuda, "get_device_capability", lambda device: (9, 0)),
-        patch.object(schedule_module, "find_spec", lambda name: True),
+        patch.object(kernels, "find_spec", lambda name: True),
         pytest.warns(KernelWarning, match="cuda:99"),
     ):
         assert tuning_of(LayerShape(2, 16, 16, torch.bfloat16, gpu)) is None
-    schedule_module._tuning.cache_clear()
+    kernels._gpu_works.cache_clear()
 
 
 def test_a_gpu_is_left_to_torch_while_triton_interprets(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,7 +203,7 @@ def test_a_gpu_is_left_to_torch_while_triton_interprets(monkeypatch: pytest.Monk
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
     gpu = torch.device("cuda", 97)
     assert tuning_of(LayerShape(2, 16, 16, torch.bfloat16, gpu)) is None
-    schedule_module._tuning.cache_clear()
+    kernels._gpu_works.cache_clear()
 
 
 def test_old_gpus_and_other_dtypes_are_left_to_torch() -> None:
@@ -211,4 +211,4 @@ def test_old_gpus_and_other_dtypes_are_left_to_torch() -> None:
     with patch.object(torch.cuda, "get_device_capability", lambda device: (7, 5)):
         assert tuning_of(LayerShape(2, 16, 16, torch.bfloat16, gpu)) is None
     assert tuning_of(LayerShape(2, 16, 16, torch.float64, gpu)) is None
-    schedule_module._tuning.cache_clear()
+    kernels._gpu_works.cache_clear()
