@@ -64,6 +64,7 @@ class WatchedEngine(Engine):
         ticks: the names of the blocks fed, tick by tick, failed ones left out.
         sizes: how many tokens each of them was fed.
         gate: closed, the forward blocks its thread until it is opened.
+        trial_gate: the same of forwards on trial.
         failure: raised by the next forward, once.
         entered: how many forwards have begun, those on trial left out that were not kept.
         fails_at: which of them fails for want of memory.
@@ -77,6 +78,8 @@ class WatchedEngine(Engine):
         self.sizes: list[list[int]] = []
         self.gate = threading.Event()
         self.gate.set()
+        self.trial_gate = threading.Event()
+        self.trial_gate.set()
         self.entered = 0
         self.fails_at: int | None = None
         self.tried = 0
@@ -100,7 +103,7 @@ class WatchedEngine(Engine):
     def _run_trial(self, trial: Trial) -> None:
         with self._at_work():
             self.tried += 1
-            assert self.gate.wait(5), "nobody opened the gate"
+            assert self.trial_gate.wait(5), "nobody opened the gate"
             super()._run_trial(trial)
             if self.tries_fail:
                 trial.withdraw()

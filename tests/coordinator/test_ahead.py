@@ -346,13 +346,12 @@ async def test_released_blocks_are_freed_though_no_tick_follows(engine: WatchedE
         await prepared(engine, coordinator)
         block = engine.block("a")
         with coordinator.join("a") as seat:
-            engine.gate.set()
+            engine.trial_gate.clear()
             await seat.submit(feed(block, 3, sampler=greedy()))
-            engine.gate.clear()
             await until(lambda: engine.tried == 1)
             coordinator.release(block)
             assert block.alive
-            engine.gate.set()
+            engine.trial_gate.set()
             await until(lambda: not block.alive)
             assert engine.used_tokens == 0
             assert coordinator.statistics().misguessed == 1
@@ -398,16 +397,17 @@ async def test_closing_waits_for_a_guess_and_takes_it_back(
 
     async def open_late() -> None:
         await anyio.sleep(0.05)
-        engine.gate.set()
+        engine.trial_gate.set()
 
     async with anyio.create_task_group() as group:
         async with CacheCoordinator(engine, ahead=True) as coordinator:
             await prepared(engine, coordinator)
             await once(coordinator.join("b"), feed(spare, 1))
             with coordinator.join("a") as seat:
+                if begun:
+                    engine.trial_gate.clear()
                 await seat.submit(feed(block, 3, sampler=greedy()))
                 if begun:
-                    engine.gate.clear()
                     await until(lambda: engine.tried == 1)
                     group.start_soon(open_late)
                 coordinator.release(spare)

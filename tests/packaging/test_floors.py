@@ -23,7 +23,7 @@ TENSORS = {"torch", "transformers"}
 MAY_COMPILE = {
     library: tuple(f"{ENGINE}.{name}" for name in names.split())
     for library, names in (
-        ("triton", "gpu_attention gpu_tick"),
+        ("triton", "gpu_attention gpu_rows gpu_tick"),
         (
             "numba",
             "compiled vectors cpu_amx cpu_amx_attention cpu_attention cpu_tiles cpu_products "
