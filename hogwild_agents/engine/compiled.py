@@ -21,7 +21,7 @@ from hogwild_agents.engine import threads
 KERNELS = (
     "forms.py", "vectors.py", "cpu_amx.py", "cpu_amx_attention.py", "cpu_attention.py",
     "cpu_tiles.py", "cpu_products.py", "cpu_norms.py", "cpu_gates.py", "cpu_elementwise.py",
-    "cpu_jobs.py",
+    "cpu_blas.py", "cpu_jobs.py",
 )  # fmt: skip
 """The modules that numba compiles, and what they take numbers from."""
 
@@ -92,6 +92,14 @@ def elementwise(numbers: torch.dtype) -> Any:
     from hogwild_agents.engine import cpu_elementwise
 
     return _compiled(cpu_elementwise.elementwise(_types()[numbers], _sources()))
+
+
+@cache
+def blas() -> Any:
+    """Return what calls a library's product of matrices, likewise."""
+    from hogwild_agents.engine import cpu_blas
+
+    return _compiled(cpu_blas.blas(_sources()))
 
 
 @cache

@@ -21,6 +21,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from hogwild_agents.engine import compiled, threads
+from hogwild_agents.engine.blas import multiplied
 from hogwild_agents.engine.elementwise import Call, joined
 
 _LINE = 64
@@ -108,13 +109,12 @@ class Tape:
             result = work()
         memory = _Memory(recorder.steps, result, lasting, recorder.room, arena or Arena())
         self.bytes = memory.bytes
-        self._calls = joined(
-            [
-                call
-                for number, step in enumerate(recorder.steps)
-                for call in _calls(number, step, memory)
-            ]
-        )
+        calls = [
+            call
+            for number, step in enumerate(recorder.steps)
+            for call in _calls(number, step, memory)
+        ]
+        self._calls = joined(multiplied(calls))
         self._replayed = _in_rows(self._calls)
         self.result: Tensor = memory.placed(result)
 

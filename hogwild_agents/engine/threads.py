@@ -205,10 +205,16 @@ def _loaded() -> ctypes.CDLL | None:
         return None
     if hasattr(everything, "GOMP_parallel"):
         return everything
+    return library() or everything
+
+
+@cache
+def library() -> ctypes.CDLL | None:
+    """Return torch's own library for the CPU, and what it needs; None if it is not found."""
     for path in sorted(Path(torch.__file__).parent.glob("lib/libtorch_cpu.*")):
         with suppress(OSError):
             return ctypes.CDLL(str(path))
-    return everything
+    return None
 
 
 @cache

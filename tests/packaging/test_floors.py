@@ -27,11 +27,12 @@ MAY_COMPILE = {
         (
             "numba",
             "compiled vectors cpu_amx cpu_amx_attention cpu_attention cpu_tiles cpu_products "
-            "cpu_norms cpu_gates cpu_elementwise cpu_jobs",
+            "cpu_norms cpu_gates cpu_elementwise cpu_blas cpu_jobs",
         ),
         (
             "llvmlite",
-            "vectors cpu_amx cpu_amx_attention cpu_attention cpu_tiles cpu_products cpu_jobs",
+            "vectors cpu_amx cpu_amx_attention cpu_attention cpu_tiles cpu_products cpu_blas "
+            "cpu_jobs",
         ),
     )
 }
