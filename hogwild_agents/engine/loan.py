@@ -138,7 +138,9 @@ class Loan:
             return
         self._returned = True
         if self.model.config._attn_implementation != self._attention[""]:
-            self.model.set_attn_implementation(self._attention)
+            known = {name: one for name, one in self._attention.items() if one}
+            self.model.set_attn_implementation(known)
+            self.model.config._attn_implementation = self._attention  # of parts without any, too
         if self._bridge:
             self._bridge.remove()
         for replaced in self.replaced.values():
@@ -163,9 +165,11 @@ class Loan:
 
 
 def implementations(config: Any) -> dict[str, Any]:
-    """Return the attention implementations of a config and of its parts, in transformers' form."""
-    found = {name: part._attn_implementation for name, part in _parts(config).items()}
-    return {name: implementation for name, implementation in found.items() if implementation}
+    """Return the attention implementations of a config and of its parts, in transformers' form.
+
+    Some parts have none (DBRX), until one is set for the whole.
+    """
+    return {name: part._attn_implementation for name, part in _parts(config).items()}
 
 
 def _parts(config: Any) -> dict[str, Any]:

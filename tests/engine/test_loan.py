@@ -11,11 +11,13 @@ import torch
 from transformers import LlamaForCausalLM
 
 from hogwild_agents.engine import Engine, Feed, Sampler, SamplingParams, pool, sample
+from hogwild_agents.engine.loan import implementations
 from hogwild_agents.errors import LentModelError
 from tests.engine.families import EVERY, SUPPORTED, VOCAB
 
-# One whose layers drop extra arguments, so that hooks carry the plan; one with two tables.
-LENT = ("llama", "stablelm", "phi3-longrope")
+# One whose layers drop extra arguments, so that hooks carry the plan; one with two tables; one
+# whose config has parts without an attention of their own.
+LENT = ("llama", "stablelm", "phi3-longrope", "dbrx")
 
 
 def hooks(model: Any) -> int:
@@ -30,7 +32,7 @@ def test_a_model_comes_back_as_it_was(family: str, how: str) -> None:
     with torch.no_grad():
         before = model.eval()(ids, use_cache=False).logits
     model.train()
-    implementation = model.config._attn_implementation
+    attention = implementations(model.config)
     engine = Engine(model, max_context=1000)
     block = engine.block()
     engine.forward([Feed(block, [block], [5, 6, 7])])
@@ -39,7 +41,7 @@ def test_a_model_comes_back_as_it_was(family: str, how: str) -> None:
     del engine
     gc.collect()
     assert model.training
-    assert model.config._attn_implementation == implementation
+    assert implementations(model.config) == attention
     assert hooks(model) == 0
     with torch.no_grad():
         assert torch.equal(model.eval()(ids, use_cache=False).logits, before)
