@@ -20,7 +20,7 @@ from collections.abc import (
     Set,
 )
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, TypeAlias, cast
 
 import torch
@@ -159,7 +159,11 @@ class Sampler:
         self.params = params
 
     def generator(self, device: torch.device) -> torch.Generator:
-        """Return the random state, made on first use."""
+        """Return the random state for logits on a device, made on first use.
+
+        It is on the CPU where the device has no float64, since numbers are drawn there then.
+        """
+        device = _drawn_on(device)
         if self._generator is None or self._generator.device != device:
             self._generator = torch.Generator(device).manual_seed(self._seed)
         return self._generator
@@ -187,6 +191,7 @@ class Sampler:
         Raises:
             ConfigError: all tokens are banned, or a token that does not exist is biased.
         """
+        logits = logits.to(_drawn_on(logits.device))
         way = self.params._way
         ((_, token),) = way.choose(way.shaped(logits, [context]), [self])
         return token
@@ -207,6 +212,7 @@ def sample(
     Raises:
         ConfigError: all tokens are banned, or a token that does not exist is biased.
     """
+    logits = logits.to(_drawn_on(logits.device))
     alike: dict[int, list[int]] = {}  # rows by their parameters
     order: list[int] = []
     chosen: list[Tensor] = []
@@ -340,6 +346,19 @@ def _draw(scores: Tensor, samplers: Sequence[Sampler]) -> Tensor:
     # The first that is above: one without any odds is never above the one before it.
     bars = torch.cat(lots)[:, None] * reached[:, -1:]
     return torch.searchsorted(reached, bars, right=True)[:, 0]
+
+
+@cache
+def _drawn_on(device: torch.device) -> torch.device:
+    """Return where tokens are drawn of logits on a device: on the CPU, if it has no float64.
+
+    Apple's GPUs have none, nor do some of Intel's.
+    """
+    try:
+        torch.ones(1, device=device).double().cumsum(0)
+    except (NotImplementedError, RuntimeError, TypeError):
+        return torch.device("cpu")
+    return device
 
 
 def _nothing_to_draw() -> ConfigError:

@@ -1,0 +1,52 @@
+"""On a device that is not the CPU an engine gives the same, mixes no devices and reads little."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from tests.engine.families import SUPPORTED
+
+FAMILIES = ("qwen3", "llama", "gemma2", "gpt-oss", "mixtral", "deepseek-v3")
+READ = {
+    "dbrx", "jetmoe", "longcat-flash", "phi3-longrope", "phi3-longrope-long", "phi3.5-moe",
+    "phi4-mini",
+}  # fmt: skip
+"""Families whose own forward looks at numbers on the way, with some of transformers' versions."""
+
+
+def lines(*names: str) -> list[dict[str, Any]]:
+    """Return what the device's own process found: once it is there, torch has it for good."""
+    command = [sys.executable, "-m", "tests.engine.accelerator", *names]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def are_right(families: list[str]) -> None:
+    found = {line.pop("family"): line for line in lines(*families)}
+    assert [*found] == families
+    for family, line in found.items():
+        assert line["error"] < 1e-4, family
+        assert family in READ or line["read"] == [["item", []]], family
+
+
+def test_an_engine_there_gives_the_cpus_logits_and_reads_one_number_a_tick() -> None:
+    are_right([*FAMILIES])
+
+
+@pytest.mark.sweep
+def test_every_familys_engine_there_gives_the_cpus_logits() -> None:
+    are_right([family for family in SUPPORTED if family not in FAMILIES])
+
+
+def test_without_float64_tokens_are_drawn_as_on_the_cpu_by_one_transfer() -> None:
+    found = lines("tokens")
+    assert found
+    for line in found:
+        assert line["there"] == line["here"], line["way"]
+        assert line["read"] == [["to", [4, 300]]] * 3, line["way"]
