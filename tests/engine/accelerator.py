@@ -4,8 +4,9 @@ Underneath its tensors are the CPU's. As a GPU it computes with none of others',
 single numbers; as Apple's it has no float64. It notes what is read from it.
 
 ``python -m tests.engine.accelerator FAMILY...`` prints a line of JSON for each: the largest error
-of an engine's logits there against the CPU's, of their spread, and what was read in a tick. For
-``tokens`` it prints what was sampled there, and on the CPU, and what was read for the former.
+of an engine's logits there against the CPU's, of their spread, what was read in a tick, and what
+was brought there. For ``tokens`` it prints what was sampled there, and on the CPU, and what was
+read for the former.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from __future__ import annotations
 import json
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -26,6 +28,8 @@ from hogwild_agents.engine import Engine, Feed, Sampler, SamplingParams, sample
 NAME = "far"
 READ: list[tuple[str, tuple[int, ...]]] = []
 """What was read from the device since somebody has cleared this: by which operator, its shape."""
+WRITTEN: list[tuple[int, ...]] = []
+"""The shapes of what was brought to it."""
 _setup_privateuseone_for_python_backend(NAME)
 WAYS = (
     SamplingParams(temperature=0.0),
@@ -73,6 +77,10 @@ class Far(Tensor):
     ) -> Any:
         """Run an operator."""
         return _run(func, args, kwargs or {})
+
+    def data_ptr(self) -> int:
+        """Return where it lies."""
+        return self.near.data_ptr()
 
     def tolist(self) -> Any:
         """Read it."""
@@ -140,6 +148,8 @@ def _far(value: Any, known: Mapping[int, Far]) -> Any:
 def _copied(source: Tensor, target: Tensor, non_blocking: bool = False) -> Tensor:
     if isinstance(source, Far) and not isinstance(target, Far):
         _note("copy", source)
+    elif isinstance(target, Far) and not isinstance(source, Far):
+        WRITTEN.append(tuple(source.shape))
     near(target).copy_(near(source))
     return target
 
@@ -159,23 +169,24 @@ for _name in _FACTORIES:
     _library.impl(_operator, _factory(_operator), "PrivateUse1")
 
 
-def _play(model: Any) -> tuple[list[Tensor], list[tuple[str, tuple[int, ...]]]]:
-    """Return the logits of some ticks, and what was read in one of them."""
+def _play(model: Any) -> tuple[list[Tensor], Mapping[str, Any]]:
+    """Return the logits of some ticks, what took part, and what went to and fro in one of them."""
     found = []
     with Engine(model) as engine:
         history, own, other = (engine.block(name) for name in ("history", "own", "other"))
         engine.forward([Feed(history, [history], range(1, 20))])
         for token in range(5, 9):
             READ.clear()
+            WRITTEN.clear()
             feeds = [Feed(own, [history, other, own], (token,)),
                      Feed(other, [history, own, other], (token + 1, 3))]  # fmt: skip
             found.append(engine.forward(feeds))
-            read = list(READ)
+            noted = {"kernels": engine.kernels, "read": list(READ), "written": list(WRITTEN)}
         engine.move(own, history)
         engine.truncate(other, 3)
         fork = engine.fork(other)
         found.append(engine.forward([Feed(fork, [history, fork], (5,))]))
-    return [near(one) for one in found], read
+    return [near(one) for one in found], noted
 
 
 def _draw(logits: Tensor, params: SamplingParams) -> list[int]:
@@ -193,22 +204,25 @@ def _tokens() -> Iterator[Mapping[str, Any]]:
         yield {"way": repr(params), "here": expected, "there": found, "read": list(READ)}
 
 
-def _logits(family: str) -> Mapping[str, Any]:
+def _logits(family: str, there: Callable[[], AbstractContextManager[object]]) -> Mapping[str, Any]:
     from tests.engine.families import SUPPORTED
 
     model = SUPPORTED[family].build()
     expected, _ = _play(model)
-    found, read = _play(model.to(NAME))
+    with there():
+        found, noted = _play(model.to(NAME))
     pairs = zip(found, expected, strict=True)
     error = max(float((one - other).abs().max() / other.std()) for one, other in pairs)
-    return {"family": family, "error": error, "read": read}
+    return {"family": family, "error": error, **noted}
 
 
-def main(names: Sequence[str]) -> None:
-    """Print what was found."""
+def main(
+    names: Sequence[str], there: Callable[[], AbstractContextManager[object]] = nullcontext
+) -> None:
+    """Print what was found; engines are used ``there``."""
     warnings.simplefilter("ignore")
     for name in names:
-        for line in _tokens() if name == "tokens" else [_logits(name)]:
+        for line in _tokens() if name == "tokens" else [_logits(name, there)]:
             print(json.dumps(line), flush=True)
 
 

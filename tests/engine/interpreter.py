@@ -24,7 +24,7 @@ class Interpreter:
     """Calls functions, which are found by their names, in that process."""
 
     def __enter__(self) -> Self:
-        self._pool = ProcessPoolExecutor(1, get_context("spawn"), _begin)
+        self._pool = ProcessPoolExecutor(1, get_context("spawn"), begin)
         return self
 
     def __exit__(
@@ -40,7 +40,8 @@ class Interpreter:
         return self._pool.submit(function, *args).result()
 
 
-def _begin() -> None:
+def begin() -> None:
+    """Let this process interpret; triton was not imported yet."""
     os.environ["TRITON_INTERPRET"] = "1"
     from triton.runtime import interpreter
 

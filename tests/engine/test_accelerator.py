@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -19,9 +20,9 @@ READ = {
 """Families whose own forward looks at numbers on the way, with some of transformers' versions."""
 
 
-def lines(*names: str) -> list[dict[str, Any]]:
+def lines(*names: str, program: str = "accelerator") -> list[dict[str, Any]]:
     """Return what the device's own process found: once it is there, torch has it for good."""
-    command = [sys.executable, "-m", "tests.engine.accelerator", *names]
+    command = [sys.executable, "-m", f"tests.engine.{program}", *names]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
@@ -42,6 +43,15 @@ def test_an_engine_there_gives_the_cpus_logits_and_reads_one_number_a_tick() -> 
 @pytest.mark.sweep
 def test_every_familys_engine_there_gives_the_cpus_logits() -> None:
     are_right([family for family in SUPPORTED if family not in FAMILIES])
+
+
+@pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
+def test_kernels_there_are_given_what_lies_there_which_takes_two_transfers_a_tick() -> None:
+    for line in lines("qwen3", "gpt-oss", program="far_kernels"):
+        assert line["error"] < 1e-4
+        assert {"attention", "norms"} <= {*line["kernels"]}
+        assert line["read"] == [["item", []]]
+        assert len(line["written"]) == 2  # ids and positions, and who reads what
 
 
 def test_without_float64_tokens_are_drawn_as_on_the_cpu_by_one_transfer() -> None:
