@@ -71,6 +71,8 @@ def synchronize(device: torch.device) -> None:
     """Wait until a GPU has nothing left to do; on a CPU there is nothing to wait for."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+    elif device.type != "cpu":
+        torch.ones(1, device=device).item()  # which is done after all else
 
 
 def take_turns(
