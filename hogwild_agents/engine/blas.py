@@ -1,7 +1,9 @@
-"""BLAS: torch's products of small float32 matrices, called without torch.
+"""BLAS: torch's products of float32 matrices on one thread, called without torch.
 
 torch gives them to a library's ``sgemm``, and takes longer for that than the library for a few
-rows. Called by a job they give the same bits, and jobs in a row need no Python in between.
+rows. Called by a job they give the same bits, and jobs in a row need no Python in between. (On
+several threads they would not: the library splits long sums by its own threads, and has but one
+inside of a job.)
 """
 
 from __future__ import annotations
@@ -19,20 +21,18 @@ from hogwild_agents.engine import compiled, threads
 from hogwild_agents.engine.elementwise import Call
 
 _aten = torch.ops.aten
-_SMALL = 1 << 20
-"""So many products are computed by one thread; more of them torch shares out, where it has some."""
 _ONE = 0x3F800000
 """The bits of a float32 of 1."""
 
 
 def multiplied(calls: Sequence[Call]) -> list[Call]:
-    """Return calls that compute the same bits, those of small products of matrices as jobs.
+    """Return calls that compute the same bits, those of products of matrices as jobs.
 
     Args:
         calls: of functions of torch's that write to memory which is there, or of anything else,
             which is left as it is. Their tensors stay where they are.
     """
-    if not _sgemm():
+    if torch.get_num_threads() > 1 or not _sgemm():
         return list(calls)
     return [one for call in calls for one in _multiplied(*call)]
 
@@ -51,11 +51,9 @@ def _multiplied(function: Any, args: tuple[Any, ...], options: dict[str, Any]) -
 
 
 def _fits(left: Tensor, right: Tensor, out: Tensor) -> bool:
-    """Whether a product is small, and its matrices lie as those of linear layers do."""
-    few = torch.get_num_threads() == 1 or left.numel() * right.shape[1] <= _SMALL
+    """Whether a product's matrices are float32, and lie as those of linear layers do."""
     return (
-        few
-        and all(compiled.takes(one) and one.dtype == torch.float32 for one in (left, right, out))
+        all(compiled.takes(one) and one.dtype == torch.float32 for one in (left, right, out))
         and _is_precise()
         and min(*left.shape, *right.shape) > 0
         and left.stride(1) == right.stride(0) == out.stride(1) == 1

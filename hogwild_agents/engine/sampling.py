@@ -354,6 +354,8 @@ def _drawn_on(device: torch.device) -> torch.device:
 
     Apple's GPUs have none, nor do some of Intel's.
     """
+    if device.type in ("cpu", "cuda"):
+        return device
     try:
         torch.ones(1, device=device).double().cumsum(0)
     except (NotImplementedError, RuntimeError, TypeError):
