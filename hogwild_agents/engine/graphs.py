@@ -16,7 +16,8 @@ from __future__ import annotations
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Hashable
-from typing import Any, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
+from weakref import WeakSet
 
 import torch
 from torch import Tensor
@@ -273,11 +274,13 @@ def recorder_of(loan: Loan) -> Record:
         return lambda work: Tape(work, loan.model.buffers(), arena)
     from hogwild_agents.engine.cuda_graph import CudaGraph
 
-    pool: list[Any] = []  # one for all
+    stream = torch.cuda.Stream(loan.device)  # type: ignore[no-untyped-call]
+    alive: WeakSet[CudaGraph] = WeakSet()  # with one pool for all: without them it is gone
 
     def record(work: Callable[[], Tensor]) -> Graph:
-        graph = CudaGraph(work, loan.device, pool[0] if pool else None)
-        pool[:] = [graph.pool]
+        pool = next((graph.pool for graph in alive), None)
+        graph = CudaGraph(work, loan.device, pool, stream)
+        alive.add(graph)
         return graph
 
     return record
