@@ -11,10 +11,9 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
+from hogwild_agents.engine.threads import HEAD
 from hogwild_agents.engine.vectors import get, integers, shifted
 
-HEAD = 4
-"""So many integers are the threads'; see ``threads.py``."""
 _ARGUMENTS = (1, 2, 3, 4, 5, 9, -11, 6, -12, 7, 10, -13, 8)
 """Which of the job's own integers each argument of ``sgemm`` points to, in order; those that are
 addresses of matrices are arguments themselves, and stand here with a minus."""
