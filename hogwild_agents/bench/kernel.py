@@ -106,27 +106,25 @@ class Launches:
         assert schedule is not None
         self.schedule, self._scene = schedule, scene
         self._tick = GpuTick(schedule, scene.adapter, scene.device, scene.device)
-        self._graph: Any = None
-        self._result = self._launch()
+        self._begin, self._attend = self._tick.compute_angles, self._launch
+        self._attend()
         if scene.device.type == "cuda":
             synchronize(scene.device)
-            self._graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self._graph):
-                self._result = self._launch()
+            self._begin, self._attend = _recorded(self._begin), _recorded(self._attend)
+            self._begin()  # what is recorded does not run
 
     def run(self) -> Tensor:
-        """Launch everything once more; return the results of the first layer."""
-        if self._graph is None:
-            self._result = self._launch()
-        else:
-            self._graph.replay()
+        """Launch all layers once more; return the results of the first one."""
+        self._attend()
         return self._result
 
     def refill(self, schedule: Schedule) -> bool:
         """Take over the tables of another tick, if they fit."""
-        return self._tick.refill(schedule)
+        fits = self._tick.refill(schedule)
+        self._begin()
+        return fits
 
-    def _launch(self) -> Tensor:
+    def _launch(self) -> None:
         scene = self._scene
         query, key, value = (states[0] for states in (scene.query, scene.key, scene.value))
         results = [
@@ -135,7 +133,16 @@ class Launches:
             )
             for layer in range(scene.case.layers)
         ]
-        return results[0]
+        self._result = results[0]
+
+
+def _recorded(work: Callable[[], None]) -> Callable[[], None]:
+    """Return what launches again all that is launched by some work."""
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        work()
+    replay: Callable[[], None] = graph.replay
+    return replay
 
 
 def measure(case: Case, tuning: Tuning, device: torch.device, replays: int) -> Found:
@@ -143,7 +150,7 @@ def measure(case: Case, tuning: Tuning, device: torch.device, replays: int) -> F
     if device.type == "cuda":  # more layers than caches hold
         tokens = case.shared + case.workers * case.own
         layers = -(-FRESH_BYTES // (tokens * case.layer_bytes))
-        case = replace(case, layers=max(1, min(64, layers)))
+        case = replace(case, layers=max(1, min(512, layers)))
     scene = Scene(case, device)
     launches = Launches(scene, tuning)
     error = _error(launches.run(), scene)

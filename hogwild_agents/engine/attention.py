@@ -174,8 +174,16 @@ class TickAttention:
         if plan.schedule is not None:
             self._tick_on(plan.position_ids.device, plan.schedule)
 
+    def begin(self) -> None:
+        """Compute what all layers need of the tick, after :meth:`settle`; it can be recorded."""
+        for tick in self._ticks.values():
+            tick.compute_angles()
+
     def refill(self, plan: Plan) -> None:
-        """Take over another tick in place, of a schedule that fits, after :meth:`settle`."""
+        """Take over another tick in place, of a schedule that fits, after :meth:`settle`.
+
+        What is computed of it after that begins with :meth:`begin`.
+        """
         assert plan.schedule is not None
         (tick,) = self._ticks.values()
         if not tick.refill(plan.schedule):

@@ -29,10 +29,16 @@ class CpuTick:
         self._schedule, self._adapter, self._home = schedule, adapter, home
         self._rooms: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
         self._table = schedule.table.data_ptr()
-        self._angles = self._turns(schedule)
+        self.compute_angles()
+
+    def compute_angles(self) -> None:
+        """Compute the angles of the tick's offsets; after :meth:`refill` they are others."""
+        offsets = self._schedule.table[slice(*self._schedule.offsets)].to(self._home)
+        ropes = dict.fromkeys(rope for rope, _ in self._adapter.turning)
+        self._angles = {rope: self._turns(rope, offsets) for rope in ropes}
 
     def refill(self, schedule: Schedule) -> bool:
-        """Take over another tick in place, so that the same jobs serve it.
+        """Take over another tick in place, so that the same jobs serve it, after new angles.
 
         Returns:
             False if its sections do not lie where this one's do; nothing has changed then.
@@ -40,9 +46,6 @@ class CpuTick:
         if not self._schedule.fits(schedule):
             return False
         self._schedule.table.copy_(schedule.table)
-        for rope, angles in self._turns(schedule).items():
-            for mine, new in zip(self._angles[rope], angles, strict=True):
-                mine.copy_(new)
         return True
 
     def attend(
@@ -124,12 +127,9 @@ class CpuTick:
             self._rooms[results, width] = outs, lses
         return self._rooms[results, width]
 
-    def _turns(self, schedule: Schedule) -> dict[Rope, Angles]:
-        """Return the angles of a schedule's offsets, by rope."""
-        offsets = schedule.table[slice(*schedule.offsets)].to(self._home)
-        device = schedule.table.device
-        ropes = dict.fromkeys(rope for rope, _ in self._adapter.turning)
-        return {rope: rope.angles(offsets, device) for rope in ropes}
+    def _turns(self, rope: Rope, offsets: Tensor) -> Angles:
+        cos, sin = rope.angles(offsets, self._schedule.table.device)
+        return cos.contiguous(), sin.contiguous()
 
 
 def _dense(states: Tensor, dtype: torch.dtype) -> Tensor:

@@ -14,13 +14,7 @@ from hogwild_agents.engine.adapter import Adapter, LayerAdapter
 from hogwild_agents.engine.columns import moved, pinned
 from hogwild_agents.engine.pool import LayerShape
 from hogwild_agents.engine.rope import Angles, Rope
-from hogwild_agents.engine.schedule import (
-    Kind,
-    Layout,
-    Schedule,
-    Tile,
-    power_of_two,
-)
+from hogwild_agents.engine.schedule import Kind, Layout, Schedule, Tile, power_of_two
 
 PRECISION = "ieee" if torch.version.hip else "tf32x3"
 """Of products in float32: as exact as float32; "ieee" needs more registers than there are."""
@@ -66,16 +60,17 @@ class GpuTick:
         self._tables = {
             kind: _Tables.of(layout, self._table) for kind, layout in schedule.layouts.items()
         }
+        self.compute_angles()
+
+    def compute_angles(self) -> None:
+        """Compute the angles of the tick's offsets; after :meth:`refill` they are others.
+
+        Its launches can be recorded, before those of :meth:`attend`.
+        """
         self._angles = {rope: self._turns(rope) for rope in self._ropes()}
-        kinds = schedule.kinds
-        rows = [(how, how.heads * self._room(kinds[index])) for index, how in self._layers()]
-        results = max(count for _, count in rows)
-        numbers = max(count * how.shape.value_dim for how, count in rows)
-        self._lses = torch.empty(results, dtype=torch.float32, device=device)
-        self._outs = torch.empty(numbers, dtype=torch.float32, device=device)
 
     def refill(self, schedule: Schedule) -> bool:
-        """Take over another tick in place, so that the same launches serve it.
+        """Take over another tick in place, so that the same launches serve it, after new angles.
 
         Returns:
             False if its sections do not lie where this one's do; nothing has changed then.
@@ -84,9 +79,6 @@ class GpuTick:
             return False
         self._schedule = schedule
         self._table.copy_(pinned(schedule.table, self._device), non_blocking=True)
-        for rope, angles in self._angles.items():
-            for mine, new in zip(angles, self._turns(rope), strict=True):
-                mine.copy_(new)
         return True
 
     def attend(
@@ -115,8 +107,8 @@ class GpuTick:
         addresses = self._addresses[index]
         with torch.cuda.device_of(queries):  # type: ignore[no-untyped-call]
             self._store(how.shape, _dense(keys), _dense(values), addresses)
-            self._attend(how, kind, _dense(queries), addresses, scale)
-            return self._merge(how, kind, queries.dtype, sinks)
+            partials = self._attend(how, kind, _dense(queries), addresses, scale)
+            return self._merge(how, kind, partials, queries.dtype, sinks)
 
     def _store(self, shape: LayerShape, keys: Tensor, values: Tensor, addresses: Tensor) -> None:
         tokens = self._schedule.tokens
@@ -145,11 +137,14 @@ class GpuTick:
         queries: Tensor,
         addresses: Tensor,
         scale: float,
-    ) -> None:
+    ) -> tuple[Tensor, Tensor]:
+        """Return partial results and their log-sum-exps; recordings share the memory of these."""
         shape, rope, tables = how.shape, how.rope, self._tables[kind]
-        tile = kind[1]
+        tile, room = kind[1], self._schedule.layouts[kind].room
+        lses = torch.empty(how.heads * room, dtype=torch.float32, device=self._device)
+        outs = torch.empty(len(lses) * shape.value_dim, dtype=torch.float32, device=self._device)
         turning = _UNTURNED
-        cosines = sines = self._lses  # not read
+        cosines = sines = lses  # not read
         if rope is not None:
             cosines, sines = self._angles[rope]
             turning = {
@@ -166,10 +161,10 @@ class GpuTick:
             tables.item_ends,
             tables.rows,
             addresses,
-            self._outs,
-            self._lses,
+            outs,
+            lses,
             *queries.stride()[:2],
-            self._room(kind),
+            room,
             float(scale),
             float(how.softcap or 1.0),
             GROUP=how.heads // shape.kv_heads,
@@ -187,20 +182,27 @@ class GpuTick:
             enable_fp_fusion=True,
             **turning,
         )
+        return outs, lses
 
     def _merge(
-        self, how: LayerAdapter, kind: Kind, dtype: torch.dtype, sinks: Tensor | None
+        self,
+        how: LayerAdapter,
+        kind: Kind,
+        partials: tuple[Tensor, Tensor],
+        dtype: torch.dtype,
+        sinks: Tensor | None,
     ) -> Tensor:
         tokens, width, tables = self._schedule.tokens, how.shape.value_dim, self._tables[kind]
         result = torch.empty(tokens, how.heads, width, dtype=dtype, device=self._device)
+        outs, lses = partials
         gpu_attention.hogwild_merge[tokens, how.heads](
-            self._outs,
-            self._lses,
+            outs,
+            lses,
             tables.partial_ends,
             tables.partials,
-            self._lses if sinks is None else sinks,
+            lses if sinks is None else sinks,
             result,
-            self._room(kind),
+            self._schedule.layouts[kind].room,
             GROUP=how.heads // how.shape.kv_heads,
             VALUE_DIM=width,
             SINKS=sinks is not None,
@@ -209,9 +211,6 @@ class GpuTick:
             enable_fp_fusion=True,
         )
         return result
-
-    def _room(self, kind: Kind) -> int:
-        return self._schedule.layouts[kind].room
 
     def _layers(self) -> list[tuple[int, LayerAdapter]]:
         """Return the layers that are served here."""
@@ -224,7 +223,8 @@ class GpuTick:
     def _turns(self, rope: Rope) -> Angles:
         """Return the angles of the schedule's offsets."""
         offsets = self._table[slice(*self._schedule.offsets)].to(self._home)
-        return rope.angles(offsets, self._device)
+        cos, sin = rope.angles(offsets, self._device)
+        return cos.contiguous(), sin.contiguous()
 
 
 @dataclass(frozen=True)

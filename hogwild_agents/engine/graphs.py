@@ -126,11 +126,12 @@ class Graphs:
         if recording is None or recording.proofs:
             return None
         self._kept.move_to_end(_shape(plan))
-        waits = self._loan.device.type == "cpu"  # and its jobs read whatever lies at an address
-        if waits and not self._is_unchanged():
+        on_host = self._loan.device.type == "cpu"
+        # What is recorded reads whatever lies at an address.
+        if not (self._is_unchanged() if on_host else self._is_in_place()):
             return None
         recording.run(plan)
-        if not waits and not self._is_unchanged():  # looked at while a GPU computes
+        if not on_host and not self._is_unchanged():  # looked at while a GPU computes
             return None
         self.last = recording.graph
         return recording.logits(plan)
@@ -175,6 +176,9 @@ class Graphs:
             and not torch.is_autocast_enabled(self._loan.device.type)
             and not torch.is_inference_mode_enabled()  # its tensors cannot be changed outside of it
         )
+
+    def _is_in_place(self) -> bool:
+        return self._model is not None and self._model.in_place()
 
     def _is_unchanged(self) -> bool:
         """Whether the model is what was recorded; if not, all recordings go."""
@@ -226,6 +230,7 @@ class _Recording:
         self.proofs = _PROOFS
 
         def work() -> Tensor:
+            self._attention.begin()
             return loan.forward(plan.input_ids, plan.position_ids, self._attention, plan.last)
 
         self.graph = record(work)

@@ -56,6 +56,7 @@ class Snapshot:
         self._lists = [one for one in own if isinstance(one, list | set | tuple)]
         self._held = list(self._contents())
         self._tensors = [*model.parameters(), *model.buffers()]
+        self._addresses = list(map(Tensor.data_ptr, self._tensors))
         self._places = self._placed()
         self._everywhere = _hooked_everywhere()
         hooked = chain.from_iterable(state[name].items() for state in states for name in _HOOKS)
@@ -72,15 +73,20 @@ class Snapshot:
             and sum(map(len, self._kept)) == self._count
             and all(map(is_, map(type, self._modules), self._kinds))
             and all(map(is_, self._contents(), self._held))
+            and self.in_place()
             and self._placed() == self._places
         )
+
+    def in_place(self) -> bool:
+        """Whether the model's tensors lie at the same addresses, which is soon seen."""
+        return list(map(Tensor.data_ptr, self._tensors)) == self._addresses
 
     def _contents(self) -> Iterator[Any]:
         values = chain.from_iterable(map(dict.values, chain(self._states, self._tables)))
         return chain(values, chain.from_iterable(self._lists), _END)
 
     def _placed(self) -> list[Any]:
-        looks = Tensor.data_ptr, Tensor.stride, Tensor.size, attrgetter("dtype")
+        looks = Tensor.stride, Tensor.size, attrgetter("dtype")
         return [list(map(look, self._tensors)) for look in looks]
 
 

@@ -454,11 +454,43 @@ def override_forward(model: Any) -> None:
     part.forward = lambda states: forward(states) * 2
 
 
+class Elsewhere:
+    """A loan whose model seems to lie on a GPU."""
+
+    device = torch.device("cuda", 0)
+
+    def __init__(self, loan: Any) -> None:
+        self._loan = loan
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loan, name)
+
+
+@pytest.fixture
+def launched(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """Have the engine's recordings looked after as on a GPU, and count their runs."""
+    count: Counter[str] = Counter()
+    replay = tape.Tape.replay
+
+    def counting(self: tape.Tape) -> None:
+        count["runs"] += 1
+        replay(self)
+
+    monkeypatch.setattr(tape.Tape, "replay", counting)
+    monkeypatch.setattr(engine._graphs, "_loan", Elsewhere(engine._loan))
+    return count
+
+
+@pytest.mark.parametrize("where", ["cpu", "gpu"])
 @pytest.mark.parametrize(
     "change",
     [replace_parameter, replace_data, change_in_place, turn_over, replace_module, override_forward],
 )
-def test_a_changed_model_gives_its_own_logits(engine: Engine, change: Any) -> None:
+def test_a_changed_model_gives_its_own_logits(
+    engine: Engine, change: Any, where: str, request: pytest.FixtureRequest
+) -> None:
+    if where == "gpu":
+        request.getfixturevalue("launched")
     think(engine, 6)
     assert engine.graphs
     change(engine.model)
@@ -466,6 +498,20 @@ def test_a_changed_model_gives_its_own_logits(engine: Engine, change: Any) -> No
     (turn_over if change is turn_over else change_in_place)(changed)
     found = torch.stack(think(engine, 8))
     torch.testing.assert_close(found, torch.stack(expected(8, changed)), atol=1e-5, rtol=0)
+
+
+def test_nothing_is_launched_on_a_gpu_that_reads_where_weights_no_longer_lie(
+    engine: Engine, launched: Counter[str]
+) -> None:
+    one, two = start(engine)
+    for number in range(6):
+        engine.forward(both(one, two, number))
+    before = launched["runs"]
+    assert before >= 3
+    replace_data(engine.model)
+    engine.forward(both(one, two, 6))
+    assert launched["runs"] == before
+    assert not engine.graphs
 
 
 def turn_otherwise(model: Any) -> None:
