@@ -34,6 +34,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from hogwild_agents.engine.columns import moved
 from hogwild_agents.engine.ranges import is_count, number, require
 from hogwild_agents.errors import ConfigError
 
@@ -46,6 +47,8 @@ _BLOCK = 128
 """Logits of which the largest is found at once, see :func:`_few`."""
 _SLACK = 1e-3
 """How far below the bar of a min-p a logit may be and still be looked at: more than rounding."""
+_NO_IDS = torch.zeros(1, 1, dtype=torch.int64, device="cpu")
+"""What processors get that look at no ids, wherever the logits are."""
 _TOGETHER = 1 << 19
 """Logits that are sampled from at a time on the CPU: 2 MiB in float32, 4 as probabilities."""
 
@@ -262,7 +265,9 @@ def _rows(states: Tensor, rows: Sequence[int]) -> Tensor:
     """Return some rows of a tensor, in rising order; no copy if they are neighbours."""
     if rows[-1] - rows[0] == len(rows) - 1:
         return states[rows[0] : rows[-1] + 1]
-    return states[rows]
+    if states.is_cpu:
+        return states[rows]
+    return torch.stack([states[row] for row in rows])  # so that no indices are brought there
 
 
 def _sampled(logits: Tensor, row: int, token: int, count: int | None) -> Sampled:
@@ -370,17 +375,29 @@ def _nothing_to_draw() -> ConfigError:
     )
 
 
+class _Placed:
+    """Tensors on whatever device they are asked for, brought there once."""
+
+    def __init__(self, *tensors: Tensor) -> None:
+        self._found = {torch.device("cpu"): tensors}
+
+    def on(self, device: torch.device) -> tuple[Tensor, ...]:
+        """Return them on a device."""
+        if device not in self._found:
+            here = self._found[torch.device("cpu")]
+            self._found[device] = tuple(one.to(device) for one in here)
+        return self._found[device]
+
+
 class _Banned(LogitsProcessor):
     """Bans tokens; transformers' own looks up each token of the vocabulary anew, row by row."""
 
     def __init__(self, banned: frozenset[int]) -> None:
-        self._banned = torch.tensor(sorted(banned), dtype=torch.int64, device="cpu")
+        self._banned = _Placed(torch.tensor(sorted(banned), dtype=torch.int64, device="cpu"))
         self._last = max(banned)
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        if self._banned.device != scores.device:
-            self._banned = self._banned.to(scores.device)
-        tokens = self._banned
+        (tokens,) = self._banned.on(scores.device)
         if self._last >= scores.shape[-1]:
             tokens = tokens[tokens < scores.shape[-1]]
         return scores.index_fill_(-1, tokens, -math.inf)
@@ -390,11 +407,13 @@ class _Biased(LogitsProcessor):
     """Adds to the logits of single tokens, whatever dtype and vocabulary others have."""
 
     def __init__(self, bias: Mapping[int, float]) -> None:
-        self._tokens = torch.tensor(list(bias), dtype=torch.int64, device="cpu")
-        self._values = torch.tensor(list(bias.values()), dtype=torch.float32, device="cpu")
+        self._bias = _Placed(
+            torch.tensor(list(bias), dtype=torch.int64, device="cpu"),
+            torch.tensor(list(bias.values()), dtype=torch.float32, device="cpu"),
+        )
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        tokens, values = (one.to(scores.device) for one in (self._tokens, self._values))
+        tokens, values = self._bias.on(scores.device)
         return scores.index_add_(-1, tokens, values.to(scores.dtype).expand(len(scores), -1))
 
 
@@ -425,13 +444,15 @@ def _narrowing(params: SamplingParams) -> list[LogitsProcessor]:
 
 
 def _processed(
-    scores: Tensor, processors: Sequence[LogitsProcessor], context: Sequence[int] = (0,)
+    scores: Tensor, processors: Sequence[LogitsProcessor], context: Sequence[int] | None = None
 ) -> Tensor:
-    if not processors:
-        return scores
-    ids = cast(torch.LongTensor, torch.tensor([list(context)], device=scores.device))
+    """Return scores after some processors, of which a repetition penalty counts the context."""
+    if context is None:
+        ids = _NO_IDS
+    else:
+        ids = moved(torch.tensor([list(context)], dtype=torch.int64, device="cpu"), scores.device)
     for process in processors:
-        scores = process(ids, cast(torch.FloatTensor, scores))
+        scores = process(cast(torch.LongTensor, ids), cast(torch.FloatTensor, scores))
     return scores
 
 

@@ -6,7 +6,8 @@ single numbers; as Apple's it has no float64. It notes what is read from it.
 ``python -m tests.engine.accelerator FAMILY...`` prints a line of JSON for each: the largest error
 of an engine's logits there against the CPU's, of their spread, what was read in a tick, and what
 was brought there. For ``tokens`` it prints what was sampled there, and on the CPU, and what was
-read for the former.
+read for the former; for ``scores`` the largest error of what is sampled from, and what was brought
+there for a second token.
 """
 
 from __future__ import annotations
@@ -181,7 +182,8 @@ def _play(model: Any) -> tuple[list[Tensor], Mapping[str, Any]]:
             feeds = [Feed(own, [history, other, own], (token,)),
                      Feed(other, [history, own, other], (token + 1, 3))]  # fmt: skip
             found.append(engine.forward(feeds))
-            noted = {"kernels": engine.kernels, "read": list(READ), "written": list(WRITTEN)}
+            noted = {"kernels": engine.kernels, "graphs": engine.graphs,
+                     "read": list(READ), "written": list(WRITTEN)}  # fmt: skip
         engine.move(own, history)
         engine.truncate(other, 3)
         fork = engine.fork(other)
@@ -204,6 +206,17 @@ def _tokens() -> Iterator[Mapping[str, Any]]:
         yield {"way": repr(params), "here": expected, "there": found, "read": list(READ)}
 
 
+def _scores() -> Iterator[Mapping[str, Any]]:
+    logits = torch.randn(1, 300, generator=torch.Generator().manual_seed(0))
+    for params in WAYS:
+        sampler = Sampler(params)
+        for _ in range(2):
+            WRITTEN.clear()
+            found = sampler.scores(logits.to(NAME), lambda: [1, 2, 3])
+        error = (near(found) - sampler.scores(logits, lambda: [1, 2, 3])).nan_to_num().abs().max()
+        yield {"way": repr(params), "error": float(error), "written": WRITTEN[1:]}
+
+
 def _logits(family: str, there: Callable[[], AbstractContextManager[object]]) -> Mapping[str, Any]:
     from tests.engine.families import SUPPORTED
 
@@ -221,8 +234,9 @@ def main(
 ) -> None:
     """Print what was found; engines are used ``there``."""
     warnings.simplefilter("ignore")
+    others = {"tokens": _tokens, "scores": _scores}
     for name in names:
-        for line in _tokens() if name == "tokens" else [_logits(name, there)]:
+        for line in others[name]() if name in others else [_logits(name, there)]:
             print(json.dumps(line), flush=True)
 
 

@@ -54,6 +54,24 @@ def test_kernels_there_are_given_what_lies_there_which_takes_two_transfers_a_tic
         assert len(line["written"]) == 2  # ids and positions, and who reads what
 
 
+@pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
+def test_what_is_recorded_there_neither_waits_nor_brings_anything() -> None:
+    for line in lines("recorded", "qwen3", "deepseek-v3", program="far_kernels"):
+        assert line["graphs"]
+        assert line["error"] < 1e-4
+        assert line["read"] == [["item", []]]
+        assert len(line["written"]) == 2  # into the places of what was recorded
+
+
+def test_nothing_is_brought_there_for_a_token_but_the_ids_that_a_penalty_counts() -> None:
+    found = lines("scores")
+    assert found
+    for line in found:
+        assert line["error"] < 1e-6, line["way"]
+        penalty = "repetition_penalty=1.0" not in line["way"]
+        assert line["written"] == [[1, 3]] * penalty, line["way"]
+
+
 def test_without_float64_tokens_are_drawn_as_on_the_cpu_by_one_transfer() -> None:
     found = lines("tokens")
     assert found
