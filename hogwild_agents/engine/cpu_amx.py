@@ -42,10 +42,13 @@ ROOM = 6 * EDGE * EDGE * 4 + 64
 
 
 def _are_there() -> bool:
-    """Whether the processor has tiles, numba knows, and the system lets this process use them."""
+    """Whether the processor has tiles, numba knows, and the system lets this process use them.
+
+    What goes with them needs vectors of AVX-512, with its instructions for parts of a number.
+    """
     known = llvm.get_host_cpu_features()
     ask = getattr(torch.cpu, "_init_amx", None)
-    names = [f"amx-{name}" for name in ("tile", "bf16", "int8")]
+    names = ["amx-tile", "amx-bf16", "amx-int8", "avx512dq"]
     has = WIDTH == EDGE and all(known.get(name) for name in names)
     if config.CPU_FEATURES is not None:  # NUMBA_CPU_FEATURES: compile for these alone
         has = has and {f"+{name}" for name in names} <= {*config.CPU_FEATURES.split(",")}

@@ -3,8 +3,9 @@
 Scores and weighted values are products of tiles (``cpu_amx.py``), with a row for each query, up to
 16 at a time. What tiles multiply is bfloat16, and nothing is rounded to it: a query, which its
 angles and the scale have made float32, is the sum of three numbers of bfloat16, and is multiplied
-as these; a weight is the sum of two but for one part in 100,000. What weights are divided by is the
-sum of what values were multiplied with, so that the result is a mean of values all the same.
+as these; a weight, a power of two, is the sum of two but for one part in 100,000. What weights are
+divided by is the sum of what values were multiplied with, so that the result is a mean of values
+all the same.
 
 A row of an item comes to the same bits whatever the other rows are, and however many.
 
@@ -17,13 +18,15 @@ Importing this module imports numba.
 
 # No `from __future__ import annotations`: numba reads the signatures.
 
+import math
 from typing import Any, NamedTuple
 
+import numpy as np
 from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
-from numba.types import float32, uint8
+from numba.types import float32, float64, uint8
 
 from hogwild_agents.engine.cpu_amx import (
     EDGE,
@@ -35,17 +38,21 @@ from hogwild_agents.engine.cpu_amx import (
     is_tiled,
     lay_tile,
 )
-from hogwild_agents.engine.cpu_tiles import SLACK, base_for, bend
+from hogwild_agents.engine.cpu_tiles import bend
 from hogwild_agents.engine.vectors import (
     BFLOAT16,
     INTEGERS,
     VECTOR,
     WIDTH,
     build_blocks,
-    build_exp,
     build_spread,
+    call,
     get,
+    largest,
+    load,
+    maximum,
     prefetch,
+    put,
     recast,
     shifted,
     spread,
@@ -60,6 +67,10 @@ _BESIDE = 4
 """Tiles of sums at a time."""
 _AT_ONCE = 2
 """So many rows of scores become weights at a time."""
+_LOG2E = float32(math.log2(math.e))
+_SLACK = 11.0
+"""How far a score, as a power of two, may be above its row's top: weights stay below 2048."""
+_NEVER = float32(-math.inf)
 _SUMS, _ROWS, _LAID = (0, 1, 2, 3), (4, 5, 6), 7
 """The tiles, by what they hold: those of rows are queries' parts, or weights'."""
 _I64 = ir.IntType(64)
@@ -293,9 +304,11 @@ def _order(context, outs, count):
 
 
 @njit(nogil=True, error_model="numpy")
-def give_outs(outs, rows, value_dim):
-    """Put the dimensions of what was added up, [rows, value_dim], in their order."""
-    _order(outs, rows * value_dim)
+def give_outs(room, rows, value_dim):
+    """Put the dimensions of what was added up in their order, and make tops natural logarithms."""
+    _order(room.outs, rows * value_dim)
+    for row in range(rows):
+        put(room.tops, row, float32(float64(get(room.tops, row)) * math.log(2)))
 
 
 # -- products
@@ -391,13 +404,36 @@ def _rises(context, scores, rows, tops):
             )
             higher = builder.select(builder.fcmp_ordered(">", left, right), left, right)
             top = builder.load(builder.gep(tops, [loop.index]))
-            bound = builder.fadd(build_spread(builder, top), ir.Constant(VECTOR, [SLACK] * WIDTH))
-            above = builder.fcmp_ordered(">", higher, bound)
+            bound = builder.fmul(builder.fadd(top, top.type(_SLACK)), top.type(math.log(2)))
+            above = builder.fcmp_ordered(">", higher, build_spread(builder, bound))
             builder.store(builder.or_(builder.load(found), above), found)
         bits = builder.bitcast(builder.load(found), ir.IntType(WIDTH))
         return builder.icmp_unsigned("!=", bits, bits.type(0))
 
     return types.boolean(scores, types.int64, tops), build
+
+
+@njit(nogil=True, error_model="numpy")
+def _raise_top(scores, tops, totals, outs, width):
+    """Let a query's top follow its highest score of SLOTS, and rescale what was added up.
+
+    Args:
+        tops, totals, outs: the query's own: a number, a vector whose sum counts, and ``width``.
+    """
+    peaks = load(scores, 0)
+    for at in range(WIDTH, SLOTS, WIDTH):
+        peaks = maximum(load(scores, at), peaks)
+    highest = largest(peaks)
+    top = get(tops, 0)
+    if highest == _NEVER or not highest * _LOG2E > top + float32(_SLACK):
+        return
+    new = float32(np.ceil(highest * _LOG2E))  # so that factors are powers of two
+    put(tops, 0, new)
+    if top != _NEVER:  # it has seen something
+        kept = spread(float32(2.0 ** float64(top - new)))
+        store(totals, 0, load(totals, 0) * kept)
+        for at in range(0, width, WIDTH):
+            store(outs, at, load(outs, at) * kept)
 
 
 @intrinsic
@@ -408,13 +444,15 @@ def _weigh(context, scores, rows, tops, totals):
 
     Args:
         scores: float32 pointer.
-        tops: float32 pointer to what each row's exponentials are taken from; -inf if it has seen
-            nothing: its scores are all -inf, and their exponentials are 0.
+        tops: float32 pointer to what each row's powers of two are taken from; -inf if it has seen
+            nothing: its scores are all -inf, and their powers are 0.
         totals: float32 pointer to a vector for each row.
     """
 
     def build(context, builder, signature, args):
         scores, rows, tops, totals = args
+        if not TILES:
+            return context.get_dummy_value()
 
         def block(first, units):
             place = builder.gep(scores, [builder.mul(first, _I64(SLOTS))])
@@ -425,7 +463,7 @@ def _weigh(context, scores, rows, tops, totals):
                 top = builder.load(builder.gep(tops, [builder.add(first, _I64(unit))]))
                 least = ir.FloatType()(-3e38)
                 top = builder.select(builder.fcmp_ordered(">", top, least), top, least)
-                bases += [build_spread(builder, top)] * 2
+                bases += [build_spread(builder, builder.fsub(top.type(-0.0), top))] * 2
             used = _build_weights(builder, place, bases)
             for unit in range(units):
                 to = builder.gep(held, [_I64(unit)])
@@ -442,47 +480,72 @@ def _build_weights(builder, scores, bases):
     """Build :func:`_weigh` for as many vectors of scores as there are bases; return the weights."""
     place = builder.bitcast(scores, VECTOR.as_pointer())
     places = [builder.gep(place, [_I64(at)]) for at in range(len(bases))]
+    factor = ir.Constant(VECTOR, [_LOG2E] * WIDTH)
     numbers = [
-        builder.fsub(builder.load(there, align=4), base)
+        call(builder, "fma", builder.load(there, align=4), factor, base)
         for there, base in zip(places, bases, strict=True)
     ]
-    weights = build_exp(builder, _joined(builder, numbers))
-    first = _build_rounded(builder, weights)
-    second = _build_rounded(builder, builder.fsub(weights, first))
+    weights = _build_powers(builder, numbers)
+    first = [_build_rounded(builder, one) for one in weights]
+    second = [
+        _build_rounded(builder, builder.fsub(one, part))
+        for one, part in zip(weights, first, strict=True)
+    ]
     sixteen = ir.Constant(INTEGERS, [16] * WIDTH)
     for half, part in enumerate((first, second)):
-        bits = [builder.bitcast(one, INTEGERS) for one in _parted(builder, part)]
+        bits = [builder.bitcast(one, INTEGERS) for one in part]
         for at in range(0, len(bits), 2):
             both = builder.or_(builder.lshr(bits[at], sixteen), bits[at + 1])
             there = builder.bitcast(places[at + half], INTEGERS.as_pointer())
             builder.store(both, there, align=4)
-    return _parted(builder, builder.fadd(first, second))
+    return [builder.fadd(*both) for both in zip(first, second, strict=True)]
+
+
+def _build_powers(builder, numbers):
+    """Return two to the power of each vector of numbers, 2e-7 of it off at most; 0 below 2^-126."""
+
+    def all(value):
+        return ir.Constant(VECTOR, [value] * WIDTH)
+
+    everywhere = ir.IntType(WIDTH)((1 << WIDTH) - 1)
+    rests = [
+        _build_masked(builder, "reduce", one, ir.IntType(32)(0), VECTOR(None), everywhere)
+        for one in numbers
+    ]
+    # Of degree 5, with the least error between -1/2 and 1/2: 8e-8.
+    first, *others = (
+        0.001327647202854468, 0.009675541479827965, 0.05550713274649621, 0.2402211972116696,
+        0.693146967063267, 1.0000000716552198,
+    )  # fmt: skip
+    series = [all(first)] * len(numbers)
+    for factor in others:
+        series = [
+            call(builder, "fma", one, rest, all(factor))
+            for one, rest in zip(series, rests, strict=True)
+        ]
+    powers = []
+    for number, rest, one in zip(numbers, rests, series, strict=True):
+        above = builder.fcmp_unordered(">=", number, all(-126.0))
+        mask = builder.bitcast(above, ir.IntType(WIDTH))
+        whole = builder.fsub(number, rest)
+        powers.append(_build_masked(builder, "scalef", one, whole, VECTOR(None), mask))
+    return powers
+
+
+def _build_masked(builder, name, *args):
+    """Build an instruction of AVX-512 for single numbers, which is rounded as all are."""
+    current = ir.IntType(32)(4)
+    kind = ir.FunctionType(VECTOR, [arg.type for arg in (*args, current)])
+    name = f"llvm.x86.avx512.mask.{name}.ps.512"
+    function = cgutils.get_or_insert_function(builder.module, kind, name)
+    return builder.call(function, [*args, current])
 
 
 def _build_rounded(builder, numbers):
     """Return the nearest numbers that bfloat16 has; of two as near the larger."""
-    kind = ir.VectorType(ir.IntType(32), numbers.type.count)
-    half, upper = (ir.Constant(kind, [one] * kind.count) for one in (0x8000, 0xFFFF0000))
-    bits = builder.add(builder.bitcast(numbers, kind), half)
-    return builder.bitcast(builder.and_(bits, upper), numbers.type)
-
-
-def _joined(builder, numbers):
-    """Return a power of two of vectors as one."""
-    while len(numbers) > 1:
-        places = ir.VectorType(ir.IntType(32), 2 * numbers[0].type.count)
-        places = ir.Constant(places, [*range(places.count)])
-        pairs = zip(numbers[::2], numbers[1::2], strict=True)
-        numbers = [builder.shuffle_vector(*pair, places) for pair in pairs]
-    return numbers[0]
-
-
-def _parted(builder, numbers):
-    """Return the vectors that were joined."""
-    places = [range(at, at + WIDTH) for at in range(0, numbers.type.count, WIDTH)]
-    return [
-        builder.shuffle_vector(numbers, numbers, ir.Constant(INTEGERS, [*some])) for some in places
-    ]
+    half, upper = (ir.Constant(INTEGERS, [one] * WIDTH) for one in (0x8000, 0xFFFF0000))
+    bits = builder.add(builder.bitcast(numbers, INTEGERS), half)
+    return builder.bitcast(builder.and_(bits, upper), VECTOR)
 
 
 @njit(nogil=True, error_model="numpy")
@@ -498,7 +561,7 @@ def _see_part(room, scores, first, last, done, slots, open, cap, value_dim):
         for row in range(first, last):
             line, outs = shifted(scores, (row - first) * SLOTS), shifted(room.outs, row * value_dim)
             top, totals = shifted(room.tops, row), shifted(room.totals, row * WIDTH)
-            base_for(line, SLOTS, top, totals, outs, value_dim)
+            _raise_top(line, top, totals, outs, value_dim)
     _weigh(scores, last - first, tops, shifted(room.totals, first * WIDTH))
 
 

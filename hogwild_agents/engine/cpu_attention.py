@@ -312,7 +312,7 @@ def _attend(layer, element, head, item, following, start_of_room):
         else:
             see(room, rows, *tile, soon, done, slots, open, cap)
     if by_tiles:
-        cpu_amx_attention.give_outs(room.outs, rows, layer.value_dim)
+        cpu_amx_attention.give_outs(room, rows, layer.value_dim)
     _give_results(layer, head, room, partial, rows)
 
 
