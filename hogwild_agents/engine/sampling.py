@@ -21,6 +21,8 @@ from collections.abc import (
 )
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
+from itertools import islice
+from operator import itemgetter
 from typing import Any, TypeAlias, cast
 
 import torch
@@ -231,13 +233,55 @@ def sample(
         for places, tokens in way.choose(scores, [samplers[row] for row in rows]):
             order += [rows[place] for place in places]
             chosen.append(tokens)
-    found = torch.cat(chosen).tolist() if chosen else []  # the one transfer to the host
-    if not logits.is_cpu and any(token >= logits.shape[-1] for token in found):
-        raise _nothing_to_draw()
-    return [
-        _sampled(logits, row, token, samplers[row].params.logprobs)
-        for row, token in sorted(zip(order, found, strict=True))
+    return _brought(logits, order, torch.cat(chosen), samplers) if chosen else []
+
+
+def _brought(
+    logits: Tensor, rows: Sequence[int], tokens: Tensor, samplers: Sequence[Sampler]
+) -> list[Sampled]:
+    """Return what was chosen, in the order of the rows, by one transfer to the host.
+
+    Args:
+        logits: [rows, vocab], float32.
+        rows: of which each token is.
+        tokens: [rows], int64.
+        samplers: one a row.
+    """
+    vocab = logits.shape[-1]
+    counts = [samplers[row].params.logprobs for row in rows]
+    wanted = [at for at, count in enumerate(counts) if count is not None]
+    most = min(max([counts[at] or 0 for at in wanted], default=0), vocab)
+    numbers = [
+        _logprobs(_rows(logits, [rows[at] for at in some]), _rows(tokens, some), most)
+        for some in _apart([wanted] if wanted else [], logits)
     ]
+    found = (torch.cat([tokens, *numbers]) if numbers else tokens).tolist()
+    chosen = [Sampled(int(token)) for token in found[: len(rows)]]
+    if not logits.is_cpu and any(one.token >= vocab for one in chosen):
+        raise _nothing_to_draw()
+    rest = iter(found[len(rows) :])
+    for at in wanted:
+        logprob, *likely = islice(rest, 1 + 2 * most)
+        top = zip(map(int, likely[most:]), likely[:most], strict=True)
+        chosen[at] = Sampled(chosen[at].token, logprob, tuple(islice(top, counts[at])))
+    return [one for _, one in sorted(zip(rows, chosen, strict=True), key=itemgetter(0))]
+
+
+def _logprobs(logits: Tensor, tokens: Tensor, count: int) -> Tensor:
+    """Return log-probabilities of each row: its token's, so many most likely ones', and their ids.
+
+    Args:
+        logits: [rows, vocab].
+        tokens: [rows], int64; past the last id where nothing could be drawn.
+        count: up to vocab.
+
+    Returns:
+        [rows * (1 + 2 * count)], float64.
+    """
+    logprobs = logits.float().log_softmax(-1)
+    best = logprobs.topk(count)
+    own = logprobs.gather(-1, tokens.clamp(max=logprobs.shape[-1] - 1)[:, None])
+    return torch.cat([own.double(), best.values, best.indices], -1).flatten()
 
 
 def _joined(groups: Collection[list[int]], samplers: Sequence[Sampler]) -> Iterable[list[int]]:
@@ -262,21 +306,12 @@ def _apart(groups: Iterable[list[int]], logits: Tensor) -> Iterator[list[int]]:
 
 
 def _rows(states: Tensor, rows: Sequence[int]) -> Tensor:
-    """Return some rows of a tensor, in rising order; no copy if they are neighbours."""
-    if rows[-1] - rows[0] == len(rows) - 1:
+    """Return some rows of a tensor; no copy if they are neighbours."""
+    if [*rows] == [*range(rows[0], rows[0] + len(rows))]:
         return states[rows[0] : rows[-1] + 1]
     if states.is_cpu:
         return states[rows]
     return torch.stack([states[row] for row in rows])  # so that no indices are brought there
-
-
-def _sampled(logits: Tensor, row: int, token: int, count: int | None) -> Sampled:
-    if count is None:
-        return Sampled(token)
-    logprobs = logits[row].float().log_softmax(-1)
-    best = logprobs.topk(min(count, logprobs.shape[-1]))
-    top = tuple(zip(best.indices.tolist(), best.values.tolist(), strict=True))
-    return Sampled(token, float(logprobs[token]), top)
 
 
 class _Way:

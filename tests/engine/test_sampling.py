@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 from torch import Tensor
 
 from hogwild_agents.engine import (
@@ -327,6 +327,25 @@ def test_logprobs_come_on_request_only() -> None:
     assert bare.logprob is not None
     assert bare.top == ()
     assert len(one(SamplingParams(logprobs=50)).top) == len(LOGITS)
+
+
+@settings(deadline=None)
+@given(
+    counts=st.lists(st.sampled_from([None, 0, 1, 3, 50]), min_size=1, max_size=6),
+    greedy=st.lists(st.booleans(), min_size=6, max_size=6),
+)
+def test_each_row_has_as_many_logprobs_as_it_asks_for(
+    counts: list[int | None], greedy: list[bool]
+) -> None:
+    logits = torch.randn(len(counts), 40, generator=torch.Generator().manual_seed(1))
+    ways = [
+        SamplingParams(temperature=0.0 if first else 1.0, logprobs=count)
+        for first, count in zip(greedy, counts, strict=False)
+    ]
+    together = sample(logits, [Sampler(way, seed=3) for way in ways], [context(0)] * len(ways))
+    for row, (way, found) in enumerate(zip(ways, together, strict=True)):
+        assert [found] == sample(logits[row : row + 1], [Sampler(way, seed=3)], [context(0)])
+        assert len(found.top) == min(way.logprobs or 0, 40)
 
 
 def test_logits_are_left_as_they_were() -> None:
