@@ -10,7 +10,6 @@ from torch import Tensor
 from hogwild_agents.engine import compiled, cpu_attention, threads
 from hogwild_agents.engine.adapter import Adapter
 from hogwild_agents.engine.cpu_attention import ATTEND, MERGE, STORE, Layer
-from hogwild_agents.engine.rope import Angles, Rope
 from hogwild_agents.engine.schedule import Kind, Schedule
 from hogwild_agents.engine.vectors import padded
 from hogwild_agents.errors import TickError
@@ -35,7 +34,8 @@ class CpuTick:
         """Compute the angles of the tick's offsets; after :meth:`refill` they are others."""
         offsets = self._schedule.table[slice(*self._schedule.offsets)].to(self._home)
         ropes = dict.fromkeys(rope for rope, _ in self._adapter.turning)
-        self._angles = {rope: self._turns(rope, offsets) for rope in ropes}
+        device = self._schedule.table.device
+        self._angles = {rope: rope.angles(offsets, device) for rope in ropes}
 
     def refill(self, schedule: Schedule) -> bool:
         """Take over another tick in place, so that the same jobs serve it, after new angles.
@@ -126,10 +126,6 @@ class CpuTick:
             outs, lses = (torch.empty(one, dtype=torch.float32, device="cpu") for one in sizes)
             self._rooms[results, width] = outs, lses
         return self._rooms[results, width]
-
-    def _turns(self, rope: Rope, offsets: Tensor) -> Angles:
-        cos, sin = rope.angles(offsets, self._schedule.table.device)
-        return cos.contiguous(), sin.contiguous()
 
 
 def _dense(states: Tensor, dtype: torch.dtype) -> Tensor:

@@ -223,8 +223,7 @@ class GpuTick:
     def _turns(self, rope: Rope) -> Angles:
         """Return the angles of the schedule's offsets."""
         offsets = self._table[slice(*self._schedule.offsets)].to(self._home)
-        cos, sin = rope.angles(offsets, self._device)
-        return cos.contiguous(), sin.contiguous()
+        return rope.angles(offsets, self._device)
 
 
 @dataclass(frozen=True)

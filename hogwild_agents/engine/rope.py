@@ -106,14 +106,17 @@ class Rope:
     backwards: bool = False
 
     def angles(self, offsets: Tensor, device: torch.device) -> Angles:
-        """Return the angles by which so many positions turn, signs and all.
+        """Return the angles by which so many positions turn, signs and all, in memory of their own.
 
         Args:
             offsets: [rows], int64, where the table takes them.
             device: where the angles are wanted.
         """
         cos, sin = to_device(self.table.angles(offsets), device)
-        return cos, -sin if self.backwards else sin
+        own = torch.contiguous_format
+        return cos.clone(memory_format=own), (-sin if self.backwards else sin).clone(
+            memory_format=own
+        )
 
     def turn(self, rows: Tensor, angles: Angles) -> Tensor:
         """Rotate rows by the given angles, computed in float32 and rounded once.
